@@ -186,7 +186,7 @@ class ComfyServer:
         return "\n".join(self.log().splitlines()[-lines:])
 
     def peak_memory(self) -> int:
-        """Largest resident size of the server process so far, in bytes (where the system keeps no peak: the size now)."""
+        """Largest resident size of the server process so far, in bytes (the size now where the system keeps no peak)."""
         status = Path(f"/proc/{self.pid}/status")
         if status.exists():
             for line in status.read_text().splitlines():
@@ -239,7 +239,7 @@ class ComfyServer:
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, timeout: float = 600.0) -> WorkflowResult:
-        """Wait until a queued workflow is over. WorkflowError when it failed, ServerError on time-out or a dead server."""
+        """Wait until a queued workflow is over. WorkflowError: it failed; ServerError: time-out, dead server."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
