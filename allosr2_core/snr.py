@@ -1,0 +1,91 @@
+"""How degraded is this latent? rho = RMS(z_L - z_H), its time t* = rho / (1 + rho), and a head that guesses it from z_L.
+
+The paper finds one global t* from the second-order statistics of paired latents (its Eq. 6); a time per image, and the
+head that predicts it, are this project's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import AlloSR2Error
+from .flow import rms, t_from_rho
+
+
+@dataclass(frozen=True)
+class SNRHeadParams:
+    """Architecture of `SNRHead`."""
+
+    latent_channels: int
+    """Channels of z_L."""
+    hidden: int
+    """Width of its convolutions."""
+
+
+class SNRHead(nn.Module):
+    """z_L [B, C, h, w] -> log rho [B]. Predicts a local error map at half resolution; rho is its root mean square."""
+
+    def __init__(self, params: SNRHeadParams) -> None:
+        super().__init__()
+        self.params = params
+        c = params.hidden
+        self.layers = nn.Sequential(
+            nn.Conv2d(params.latent_channels, c, 3, padding=1, padding_mode="replicate"),
+            nn.SiLU(),
+            nn.Conv2d(c, c, 3, stride=2, padding=1, padding_mode="replicate"),
+            nn.SiLU(),
+            nn.Conv2d(c, c, 3, padding=1, padding_mode="replicate"),
+            nn.SiLU(),
+            nn.Conv2d(c, c, 3, padding=1, padding_mode="replicate"),
+            nn.SiLU(),
+        )
+        # Noise and blocking are the same everywhere in a picture, and clearer together: a global summary helps each cell.
+        self.summary = nn.Linear(2 * c, c)
+        self.out = nn.Conv2d(c, 1, 1)
+
+    def _log_power(self, z_lr: Tensor) -> Tensor:
+        """log of the local mean squared error, [B, 1, ceil(h/2), ceil(w/2)]."""
+        if z_lr.ndim != 4 or z_lr.shape[1] != self.params.latent_channels:
+            raise AlloSR2Error(
+                f"expected z_L of shape [B, {self.params.latent_channels}, h, w]; got {tuple(z_lr.shape)}"
+            )
+        h = self.layers(z_lr)
+        mean_B2C = torch.cat([h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3)).add(1e-6).sqrt()], dim=1)
+        h = F.silu(h + self.summary(mean_B2C)[:, :, None, None])
+        return self.out(h).float().clamp(-14.0, 6.0)
+
+    def forward(self, z_lr: Tensor) -> Tensor:
+        return 0.5 * self._log_power(z_lr).flatten(1).exp().mean(dim=1).log()
+
+    def local_map(self, z_lr: Tensor) -> Tensor:
+        """Local rho, [B, 1, h, w] at the size of z_L."""
+        rho = (0.5 * self._log_power(z_lr)).exp()
+        return F.interpolate(rho, size=z_lr.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def paired_rho(z_lr: Tensor, z_hr: Tensor) -> Tensor:
+    """rho = RMS(z_L - z_H) of each pair, [B], fp32."""
+    if z_lr.shape != z_hr.shape:
+        raise AlloSR2Error(f"expected latents of one shape; got {tuple(z_lr.shape)} and {tuple(z_hr.shape)}")
+    return rms(z_lr - z_hr)
+
+
+def head_loss(head: SNRHead, z_lr: Tensor, z_hr: Tensor) -> dict[str, Tensor]:
+    """{"snr_head": mean squared error of log rho, "snr_map": of the local log power}. Latents are detached."""
+    z_lr, error = z_lr.detach(), (z_lr - z_hr).detach().float()
+    log_power = head._log_power(z_lr)
+    log_rho_B = 0.5 * log_power.flatten(1).exp().mean(dim=1).log()
+    local = F.adaptive_avg_pool2d(error.square().mean(dim=1, keepdim=True), log_power.shape[-2:]).clamp(min=1e-6).log()
+    target_B = rms(error).clamp(min=1e-4).log()
+    return {"snr_head": (log_rho_B - target_B).square().mean(), "snr_map": (log_power - local).square().mean()}
+
+
+def calibrated_t(rho_N: Tensor) -> float:
+    """One global t* for a set of pairs, from the root mean square of their rho (the paper's Eq. 6, our reading)."""
+    if rho_N.numel() == 0:
+        raise AlloSR2Error("expected at least one pair to calibrate t*; got none")
+    return float(t_from_rho(rho_N.square().mean().sqrt()))

@@ -1,0 +1,110 @@
+"""Stage 1: the patch autoencoder. The linear basis comes from principal components; the residual branches are trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from allosr2_core.losses.perceptual import perceptual
+from allosr2_core.losses.reconstruction import charbonnier
+from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
+
+from .config import Config
+from .data import PhotoCrops, mix_seed
+from .loop import Stage
+from .photos import load_split
+from .preview import psnr, strip, validation_crops
+from .trunks import load_st_lpips
+
+EXPORT = "autoencoder.safetensors"
+
+
+def build(config: Config) -> PatchAutoencoder:
+    """A fresh autoencoder of the configured shape."""
+    return PatchAutoencoder(PatchAutoencoderParams(**asdict(config.codec)))
+
+
+def load_trained(config: Config) -> PatchAutoencoder:
+    """The frozen result of this stage."""
+    model = build(config)
+    model.load_state_dict(load_file(Path(config.run.dir) / AutoencoderStage.name / EXPORT))
+    return model.eval().requires_grad_(False)
+
+
+def linear_basis(model: PatchAutoencoder, dataset: PhotoCrops, patches: int, seed: int) -> None:
+    """Principal components of 4 x 4 patches of the training crops, written into the model. Crops supply them evenly."""
+    per_crop = 512
+    rng = torch.Generator().manual_seed(mix_seed(seed, "basis"))
+    chunks = []
+    for i in range(-(-patches // per_crop)):
+        x = dataset[i]["hr"][None].mul(2).sub(1)
+        cells_NP = F.pixel_unshuffle(x, model.params.patch)[0].flatten(1).T
+        chunks.append(cells_NP[torch.randperm(cells_NP.shape[0], generator=rng)[:per_crop]])
+    model.set_basis(*principal_components(torch.cat(chunks), model.params.latent_channels))
+
+
+class AutoencoderStage(Stage):
+    """Reconstruction on clean latents, reconstruction and features on noised ones."""
+
+    name: ClassVar[str] = "autoencoder"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config, self.optim = config, config.autoencoder.optim
+        model = build(config)
+        self.paths = load_split(Path(config.data.root), "train")
+        if not (Path(config.run.dir) / self.name / "state.pt").exists():
+            linear_basis(model, self.dataset(0), config.autoencoder.pca_patches, config.run.seed)
+        self.trained = nn.ModuleDict({"autoencoder": model})
+        self.trunk = load_st_lpips("alex", Path(config.data.root).parent / "weights")
+        self.validation = validation_crops(config, 512)
+
+    def dataset(self, start: int) -> PhotoCrops:
+        data, length = self.config.data, self.optim.steps * self.optim.batch
+        seed = mix_seed(self.config.run.seed, self.name)
+        return PhotoCrops(self.paths, Path(data.cache), data.crop, seed, None, start, length)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"clean": 1.0, "clean_mse": 10.0, "noised": 0.5, "perceptual": self.config.autoencoder.perceptual}
+
+    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+        model = self.trained["autoencoder"]
+        x = batch["hr"].mul(2).sub(1)
+        half = x.shape[0] // 2
+        z = model.encode(x)
+        sigma_B = torch.rand(half, generator=rng) * self.config.autoencoder.latent_noise
+        noise = torch.randn(z[:half].shape, generator=rng) * sigma_B[:, None, None, None]
+        clean = model.decode(z).float()
+        noised = model.decode(z[:half] + noise.to(z)).float()
+        terms = {
+            "clean": charbonnier(clean, x),
+            "clean_mse": (clean - x).square().mean(),
+            "noised": charbonnier(noised, x[:half]),
+        }
+        return terms | perceptual(noised, x[:half], self.trunk, torch.rand(2, generator=rng) * 4)
+
+    @torch.no_grad()
+    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
+        model, rows, clean, noisy = averaged["autoencoder"], [], [], []
+        rng = torch.Generator().manual_seed(0)
+        for hr in self.validation:
+            x = hr.mul(2).sub(1)
+            z = model.encode(x)
+            z_noisy = z + self.config.autoencoder.latent_noise * torch.randn(z.shape, generator=rng)
+            pictures = [model.decode(latent).mul(0.5).add(0.5).clamp(0, 1) for latent in (z, z_noisy)]
+            clean.append(psnr(pictures[0], hr))
+            noisy.append(psnr(pictures[1], hr))
+            rows.append([*pictures, hr])
+        strip(rows[:6], folder / f"{step:06d}.png")
+        return {"psnr": sum(clean) / len(clean), "psnr_worst": min(clean), "psnr_noised": sum(noisy) / len(noisy)}
+
+    def export(self, averaged: nn.ModuleDict, folder: Path) -> None:
+        save_file(averaged["autoencoder"].state_dict(), folder / EXPORT)

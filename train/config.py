@@ -1,0 +1,210 @@
+"""Training configuration: TOML files with strict keys, read into frozen dataclasses.
+
+Every field must be present in the file; an unknown or missing key is an error that names it and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from allosr2_core.errors import AlloSR2Error
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run lives and how it is kept alive."""
+
+    dir: str
+    """Run folder; each stage writes into its own subfolder."""
+    seed: int
+    """Seeds data, degradations, noise and initial weights; everything is a pure function of (seed, step)."""
+    threads: int
+    """CPU threads of the training process, 0 = torch's default."""
+    precision: str
+    """"no", "bf16" or "fp16": accelerate's mixed precision."""
+    save_minutes: float
+    """Resumable state is written this often, and at the end."""
+    log_every: int
+    """Steps between lines of log.jsonl."""
+    preview_every: int
+    """Steps between preview strips."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """High-resolution photographs; low-resolution inputs are made on the fly."""
+
+    root: str
+    """Folder with train/ and val/, as `python -m train photos` makes it."""
+    cache: str
+    """Decoded photographs are kept here as arrays, so that a restart costs nothing."""
+    crop: int
+    """Side of a high-resolution training crop, px; a multiple of 16."""
+    workers: int
+    """Data-loading processes, 0 = in the training process."""
+    strengths: tuple[float, float, float]
+    """Share of mild, real and severe degradations."""
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """The small patch autoencoder (see allosr2_core.patch_autoencoder)."""
+
+    patch: int
+    latent_channels: int
+    hidden: int
+    blocks: int
+    pixel_channels: int
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The velocity network. `type` is "unet" or "flux"; `params` are that class's own."""
+
+    type: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """One stage's optimisation: AdamW, warm-up, constant, then a linear decay to zero over the last part."""
+
+    steps: int
+    batch: int
+    lr: float
+    """Peak learning rate."""
+    warmup: int
+    """Steps of linear warm-up."""
+    decay: int
+    """Steps of linear decay to zero at the end."""
+    ema: float
+    """Decay of the averaged weights that are exported."""
+    grad_clip: float
+    """Largest gradient norm."""
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Stage 1: residual branches around the linear basis."""
+
+    optim: OptimConfig
+    pca_patches: int
+    """Patches the principal components are computed from."""
+    latent_noise: float
+    """Half of each batch is decoded from latents with noise of a standard deviation up to this, so that the decoder
+    answers small errors of the flow with a natural picture."""
+    perceptual: float
+    """Weight of the feature loss on the noised half."""
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Stage 2: flow matching on high-resolution latents."""
+
+    optim: OptimConfig
+    t_logit_mean: float
+    """Times are drawn as sigmoid(N(mean, std))."""
+    t_logit_std: float
+
+
+@dataclass(frozen=True)
+class AlloSR2StageConfig:
+    """Stage 3: the SR flow on top of the prior. Weights multiply the terms of allosr2_core.losses by name."""
+
+    optim: OptimConfig
+    init: str
+    """"aligned" or "raw"."""
+    t_min: float
+    t_max: float
+    """Each pair's own t* is clamped to [t_min, t_max]."""
+    t_jitter: float
+    """Standard deviation of log-normal jitter on t*."""
+    encoder_lr: float
+    """Learning rate of the encoder's adapter, relative to `optim.lr`."""
+    trunks: tuple[str, ...]
+    """Feature networks of the perceptual loss; they take turns step by step."""
+    perceptual_from: int
+    """Step at which the perceptual term starts."""
+    atm_from: int
+    """Step at which atm_match starts; atm_fake is trained from the beginning."""
+    atm_t: tuple[float, float]
+    """Range of the times at which the two scores are compared."""
+    share: float
+    """Part of the batch that FATC, the anchor and ATM see each step; the one-step terms see all of it."""
+    rec_pixel: float
+    rec_latent: float
+    perceptual: float
+    fatc: float
+    anchor: float
+    atm_match: float
+    atm_fake: float
+    snr_head: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration file."""
+
+    run: RunConfig
+    data: DataConfig
+    codec: CodecConfig
+    network: NetworkConfig
+    autoencoder: AutoencoderConfig
+    prior: PriorConfig
+    allosr2: AlloSR2StageConfig
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file. AlloSR2Error on a missing file, a syntax error, or an unknown, missing or ill-typed key."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AlloSR2Error(f"expected a configuration file at {path}; there is none") from None
+    except tomllib.TOMLDecodeError as error:
+        raise AlloSR2Error(f"expected TOML in {path}; {error}") from error
+    return from_table(Config, table, where=path.name)
+
+
+def from_table(kind: type[D], table: dict[str, Any], where: str) -> D:
+    """Build a (nested) dataclass from a mapping, strictly."""
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in table:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(names)}"
+            raise AlloSR2Error(f"{where}: unknown key {key!r}{hint}")
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise AlloSR2Error(f"{where}: missing {', '.join(missing)}")
+    return kind(**{name: _convert(hints[name], table[name], f"{where}.{name}") for name in names})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - types come from annotations
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise AlloSR2Error(f"{where}: expected a table; got {value!r}")
+        return from_table(hint, value, where)  # type: ignore[arg-type]
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise AlloSR2Error(f"{where}: expected a list; got {value!r}")
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) != len(value):
+            raise AlloSR2Error(f"{where}: expected {len(kinds)} values; got {value!r}")
+        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+    plain = origin if isinstance(origin, type) and not isinstance(origin, types.UnionType) else hint
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+        raise AlloSR2Error(f"{where}: expected {plain.__name__}; got {value!r}")
+    return value

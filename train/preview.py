@@ -1,0 +1,50 @@
+"""Validation crops and preview strips, at fixed positions and seeds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .config import Config
+from .data import decode_cached
+from .photos import load_split
+
+
+def centre_crop(photo: np.ndarray, side: int) -> Tensor:
+    """The central side x side square of [H, W, 3] uint8, or the largest multiple of 32 that fits -> [1, 3, s, s] in [0, 1]."""
+    height, width = photo.shape[:2]
+    side = min(side, height // 32 * 32, width // 32 * 32)
+    top, left = (height - side) // 2, (width - side) // 2
+    region = torch.from_numpy(np.array(photo[top : top + side, left : left + side]))
+    return region.permute(2, 0, 1)[None].float().div(255)
+
+
+def validation_crops(config: Config, side: int) -> list[Tensor]:
+    """One central crop of every validation photograph."""
+    paths = load_split(Path(config.data.root), "val")
+    return [centre_crop(decode_cached(path, Path(config.data.cache)), side) for path in paths]
+
+
+def psnr(x: Tensor, y: Tensor) -> float:
+    """PSNR in dB over all channels of pictures in [0, 1]."""
+    return -10 * math.log10(float((x - y).square().mean()) + 1e-12)
+
+
+def strip(rows: list[list[Tensor]], path: Path) -> None:
+    """Save a contact sheet: each row a list of [1, 3, H, W] pictures in [0, 1], cropped to the smallest and to 256 px."""
+    side = min(256, *(p.shape[-1] for row in rows for p in row))
+    cells = [torch.cat([_centre(p, side) for p in row], dim=2) for row in rows]
+    sheet = torch.cat(cells, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+    temporary = path.with_suffix(".tmp.png")
+    Image.fromarray(sheet).save(temporary)
+    temporary.replace(path)
+
+
+def _centre(picture: Tensor, side: int) -> Tensor:
+    top, left = (picture.shape[-2] - side) // 2, (picture.shape[-1] - side) // 2
+    return picture[0, :, top : top + side, left : left + side]
