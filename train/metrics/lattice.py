@@ -1,9 +1,9 @@
 """lattice(p): does a picture carry a grid of period p px?
 
-A network that paints in patches leaves seams between them; so do transposed convolutions and blockwise codecs. Distances
-that tolerate small shifts (ST-LPIPS) hardly see such a grid, the eye sees it at once. The measure needs no reference:
-neighbouring pixels of a photograph differ equally much at every phase of the grid, those of a tiled one differ more at
-the seams.
+A network that paints in patches leaves seams between them; so do transposed convolutions and blockwise codecs.
+Distances that tolerate small shifts (ST-LPIPS) hardly see such a grid, the eye sees it at once. The measure needs no
+reference: neighbouring pixels of a photograph differ equally much at every phase of the grid, those of a tiled one
+differ more at the seams.
 """
 
 import torch
@@ -17,9 +17,9 @@ from .fidelity import luma
 def lattice(x_BCHW: Tensor, period: int) -> Tensor:
     """Strength of a grid of `period` px, (B,).
 
-    Mean absolute luma difference between neighbours for each column (row) phase modulo `period`; then (max - min) / mean
-    over the phases, the worse of the two axes. 0 for a flat picture, about 0.1 to 0.2 for photographs at 512 px, more than
-    1 for a visible grid. At least four periods must fit on each side.
+    Mean absolute luma difference between neighbours for each column (row) phase modulo `period`; then
+    (max - min) / mean over the phases, the worse of the two axes. 0 for a flat picture, about 0.1 to 0.2 for
+    photographs at 512 px, more than 1 for a visible grid. At least four periods must fit on each side.
     """
     height, width = x_BCHW.shape[2:]
     if period < 2 or min(height, width) < 4 * period + 1:

@@ -1,9 +1,9 @@
-"""NIQE (Mittal, Soundararajan & Bovik 2013): how far a picture's local statistics are from those of undistorted photos.
+"""NIQE (Mittal, Soundararajan & Bovik 2013): how far local statistics are from those of undistorted photos.
 
-The pristine model is the authors' own, as BasicSR carries it. The luma is rounded to 8 bit, locally normalised with a 7x7
-Gaussian at two scales, cut into 96x96 blocks (48x48 at half size), and each block gives 36 moments of generalised Gaussian
-fits. The score is the Mahalanobis-like distance between the blocks' Gaussian and the pristine one. All blocks of a picture
-are fitted at once; the values are those of the block-by-block algorithm.
+The pristine model is the authors' own, as BasicSR carries it. The luma is rounded to 8 bit, locally normalised with a
+7x7 Gaussian at two scales, cut into 96x96 blocks (48x48 at half size), and each block gives 36 moments of generalised
+Gaussian fits. The score is the Mahalanobis-like distance between the blocks' Gaussian and the pristine one. All blocks
+of a picture are fitted at once; the values are those of the block-by-block algorithm.
 """
 
 import math
@@ -26,7 +26,7 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # horizontal, vertical, both dia
 
 
 def shape_ratio(shape: Tensor) -> Tensor:
-    """Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)): (mean |x|)^2 / mean x^2 of a generalised Gaussian of shape a. Increasing."""
+    """Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)): (mean |x|)^2 / mean x^2 of a generalised Gaussian; increasing."""
     return torch.exp(2.0 * torch.lgamma(2.0 / shape) - torch.lgamma(1.0 / shape) - torch.lgamma(3.0 / shape))
 
 
@@ -90,9 +90,8 @@ class Niqe:
         height, width = (side // BLOCK * BLOCK for side in y_11HW.shape[2:])
         y = y_11HW[..., :height, :width]
         half = F.interpolate(y, size=(height // 2, width // 2), mode="bicubic", antialias=True)
-        features = torch.cat(
-            [block_features(self._blocks(y, BLOCK)), block_features(self._blocks(half, BLOCK // 2))], 1
-        )
+        scales = (self._blocks(y, BLOCK), self._blocks(half, BLOCK // 2))
+        features = torch.cat([block_features(blocks) for blocks in scales], dim=1)
         samples = features.numpy()
         mean = np.nanmean(samples, axis=0)
         samples = samples[~np.isnan(samples).any(axis=1)]

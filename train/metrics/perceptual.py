@@ -1,9 +1,9 @@
 """HED-DISTS: the DISTS formula on a trunk whose weights a package carries.
 
-DISTS (Ding et al. 2020) compares texture (means) and structure (covariances) of VGG16 feature maps with published weights
-alpha and beta. Its own trunk cannot be had from a package; the VGG16 of the HED edge detector can. Pictures are ranked much
-as by DISTS, but THE VALUES ARE NOT DISTS VALUES and must never be compared with published ones. Two more differences: the
-trunk pools by maximum where DISTS pools by a Hann-windowed L2 norm, and it was fine-tuned on edges.
+DISTS (Ding et al. 2020) compares texture (means) and structure (covariances) of VGG16 feature maps with published
+weights alpha and beta. Its own trunk cannot be had from a package; the VGG16 of the HED edge detector can. Pictures are
+ranked much as by DISTS, but THE VALUES ARE NOT DISTS VALUES and must never be compared with published ones. Two more
+differences: the trunk pools by maximum where DISTS pools by a Hann-windowed L2 norm, and it was fine-tuned on edges.
 
 ST-LPIPS, the other reference metric of this project, is complete as published: see trunks.py.
 """
