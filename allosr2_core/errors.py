@@ -1,0 +1,5 @@
+"""The one exception type of the core."""
+
+
+class AlloSR2Error(ValueError):
+    """Bad input, checkpoint or configuration. The message says what was expected and what came."""
