@@ -1,0 +1,104 @@
+"""Stage 2: the generative prior, plain flow matching on high-resolution latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from allosr2_core.flow import interpolate, x0_from_velocity
+from allosr2_core.losses.fatc import anchor
+from allosr2_core.networks import build_network
+
+from .autoencoder import load_trained as load_autoencoder
+from .config import Config
+from .data import PhotoCrops, mix_seed
+from .loop import Stage
+from .photos import load_split
+from .preview import psnr, strip, validation_crops
+
+EXPORT = "prior.safetensors"
+VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def build(config: Config) -> nn.Module:
+    """A fresh velocity network of the configured type, on the codec's latents."""
+    network = config.network
+    return build_network({"type": network.type, "latent_channels": config.codec.latent_channels, **network.params})
+
+
+def load_trained(config: Config) -> nn.Module:
+    """The result of this stage (trainable; freeze it where it serves as the reference)."""
+    model = build(config)
+    model.load_state_dict(load_file(Path(config.run.dir) / PriorStage.name / EXPORT))
+    return model
+
+
+@torch.no_grad()
+def flow_matching_error(velocity: nn.Module, latents: list[Tensor], seed: int = 0) -> float:
+    """Mean anchor loss over fixed times and noise: how good a generative flow this still is (the prior-drift figure)."""
+    rng = torch.Generator().manual_seed(seed)
+    errors = []
+    for z in latents:
+        for t in VALIDATION_TIMES:
+            noise = torch.randn(z.shape, generator=rng)
+            errors.append(float(anchor(velocity, z, noise, torch.full((1,), t))["anchor"]))
+    return sum(errors) / len(errors)
+
+
+class PriorStage(Stage):
+    """Flow matching; the anchor loss of FATC is exactly this, so the SR stage can keep it alive."""
+
+    name: ClassVar[str] = "prior"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config, self.optim = config, config.prior.optim
+        torch.manual_seed(mix_seed(config.run.seed, self.name))
+        self.trained = nn.ModuleDict({"velocity": build(config).to(memory_format=torch.channels_last)})
+        self.autoencoder = load_autoencoder(config)
+        self.paths = load_split(Path(config.data.root), "train")
+        self.validation = [self.autoencoder.encode(x.mul(2).sub(1)) for x in validation_crops(config, 256)]
+
+    def dataset(self, start: int) -> PhotoCrops:
+        data, length = self.config.data, self.optim.steps * self.optim.batch
+        seed = mix_seed(self.config.run.seed, self.name)
+        return PhotoCrops(self.paths, Path(data.cache), data.crop, seed, None, start, length)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"anchor": 1.0}
+
+    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+        with torch.no_grad():
+            z = self.autoencoder.encode(batch["hr"].mul(2).sub(1)).float()
+        prior = self.config.prior
+        t_B = torch.sigmoid(torch.randn(z.shape[0], generator=rng) * prior.t_logit_std + prior.t_logit_mean).to(z)
+        noise = torch.randn(z.shape, generator=rng).to(z)
+        return anchor(self.trained["velocity"], z, noise, t_B)
+
+    @torch.no_grad()
+    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
+        velocity, rows, figures = averaged["velocity"], [], []
+        rng = torch.Generator().manual_seed(0)
+        for z in self.validation[:6]:
+            row = []
+            for t in (0.2, 0.4, 0.6):
+                t_B = torch.full((1,), t)
+                z_t = interpolate(z, torch.randn(z.shape, generator=rng), t_B)
+                row.append(self._pixels(x0_from_velocity(z_t, velocity(z_t, t_B), t_B)))
+            truth = self._pixels(z)
+            figures.append(psnr(row[0], truth))
+            rows.append([*row, truth])
+        strip(rows, folder / f"{step:06d}.png")
+        error = flow_matching_error(velocity, self.validation)
+        return {"flow_matching": error, "denoise_psnr_t0.2": sum(figures) / len(figures)}
+
+    def _pixels(self, z: Tensor) -> Tensor:
+        return self.autoencoder.decode(z).mul(0.5).add(0.5).clamp(0, 1)
+
+    def export(self, averaged: nn.ModuleDict, folder: Path) -> None:
+        save_file({k: v.contiguous() for k, v in averaged["velocity"].state_dict().items()}, folder / EXPORT)
