@@ -93,12 +93,12 @@ class Niqe:
         scales = (self._blocks(y, BLOCK), self._blocks(half, BLOCK // 2))
         features = torch.cat([block_features(blocks) for blocks in scales], dim=1)
         samples = features.numpy()
-        mean = np.nanmean(samples, axis=0)
-        samples = samples[~np.isnan(samples).any(axis=1)]
-        if len(samples) < 2:
+        complete = samples[~np.isnan(samples).any(axis=1)]
+        if len(complete) < 2:
             return math.nan  # flat picture: no block has statistics
+        mean = np.nanmean(samples, axis=0)  # the published code averages over incomplete blocks too
         difference = self.mean - mean
-        pooled = np.linalg.pinv((self.covariance + np.cov(samples, rowvar=False)) / 2.0)
+        pooled = np.linalg.pinv((self.covariance + np.cov(complete, rowvar=False)) / 2.0)
         return float(np.sqrt(difference @ pooled @ difference))
 
     def _blocks(self, y_11HW: Tensor, size: int) -> Tensor:

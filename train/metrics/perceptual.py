@@ -47,11 +47,10 @@ class HEDDists(nn.Module):
         similarity = torch.zeros(maps_x[0].shape[0], device=maps_x[0].device)
         alphas, betas = self.alpha.split(DISTS_CHANNELS), self.beta.split(DISTS_CHANNELS)
         for map_x, map_y, alpha_C, beta_C in zip(maps_x, maps_y, alphas, betas, strict=True):
-            x, y = map_x.float(), map_y.float()
-            mean_x, mean_y = x.mean(dim=(2, 3)), y.mean(dim=(2, 3))  # B,C
-            var_x = x.var(dim=(2, 3), unbiased=False)
-            var_y = y.var(dim=(2, 3), unbiased=False)
-            cov = (x * y).mean(dim=(2, 3)) - mean_x * mean_y
+            mean_x, x = _centred(map_x)
+            mean_y, y = _centred(map_y)
+            var_x, var_y = x.square().mean(dim=2), y.square().mean(dim=2)  # B,C
+            cov = (x * y).mean(dim=2)
             texture = (2.0 * mean_x * mean_y + DISTS_EPS) / (mean_x.square() + mean_y.square() + DISTS_EPS)
             structure = (2.0 * cov + DISTS_EPS) / (var_x + var_y + DISTS_EPS)
             similarity = similarity + texture @ alpha_C + structure @ beta_C
@@ -59,6 +58,13 @@ class HEDDists(nn.Module):
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
         return self.distance(self.features(x_BCHW), self.features(y_BCHW))
+
+
+def _centred(map_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean B,C over space and the map B,C,HW without it, fp32 (E[xy] - E[x]E[y] would cancel digits)."""
+    flat = map_BCHW.float().flatten(2)
+    mean = flat.mean(dim=2)
+    return mean, flat - mean[:, :, None]
 
 
 def load_hed_dists(root: Path | str) -> HEDDists:

@@ -1,0 +1,213 @@
+"""Feature trunks: formulas and contracts on random weights (no network). tests/train/test_weights.py uses the real ones."""
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from allosr2_core.errors import AlloSR2Error
+from train.trunks import (
+    LITE0_BLOCKS,
+    LITE0_BN_EPS,
+    STLPIPS,
+    BlurPool,
+    EfficientNetLite0,
+    FeatureTrunk,
+    HEDVGG16,
+    SamePadConv2d,
+    fold_batch_norm,
+    hed_dataset_names,
+    lite0_state,
+    unit_normalise,
+)
+
+
+@pytest.fixture(scope="module", params=["alex", "vgg", "lite0", "hed"])
+def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
+    torch.manual_seed(0)
+    if request.param == "lite0":
+        return EfficientNetLite0()
+    if request.param == "hed":
+        return HEDVGG16()
+    return STLPIPS(request.param)
+
+
+def picture(batch: int = 1, height: int = 64, width: int = 72, seed: int = 0) -> torch.Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_features_are_frozen_and_independent_of_the_batch(trunk: FeatureTrunk) -> None:
+    assert not any(parameter.requires_grad for parameter in trunk.parameters())
+    x = picture(batch=2)
+    together = trunk.features(x)
+    alone = trunk.features(x[1:])
+    assert 4 <= len(together) <= 5
+    for both, one in zip(together, alone, strict=True):
+        assert torch.allclose(both[1:], one, atol=1e-4 * float(one.abs().max() + 1))
+        assert torch.isfinite(both).all()
+
+
+def test_features_carry_a_gradient_to_the_picture(trunk: FeatureTrunk) -> None:
+    x = picture().requires_grad_()
+    loss = torch.stack([m.square().mean() for m in trunk.features(x)]).sum()
+    (gradient,) = torch.autograd.grad(loss, x)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+def test_features_run_under_bf16_autocast(trunk: FeatureTrunk) -> None:
+    x = picture()
+    exact = trunk.features(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = trunk.features(x)
+    for a, b in zip(exact, rough, strict=True):
+        assert functional.cosine_similarity(a.flatten(), b.float().flatten(), dim=0) > 0.99
+
+
+def test_features_refuse_other_shapes(trunk: FeatureTrunk) -> None:
+    for shape in ((1, 4, 64, 64), (3, 64, 64), (1, 3, 16, 64)):
+        with pytest.raises(AlloSR2Error, match="RGB batch"):
+            trunk.features(torch.zeros(shape))
+
+
+def test_train_mode_changes_nothing(trunk: FeatureTrunk) -> None:
+    x = picture()
+    before = trunk.features(x)
+    after = trunk.train().features(x)
+    trunk.eval()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------ ST-LPIPS
+
+
+def test_blur_pool_in_closed_form() -> None:
+    pool = BlurPool(2)
+    constant = pool(torch.full((1, 2, 8, 10), 3.0))
+    assert constant.shape == (1, 2, 5, 6)  # (side + 4 - 3) // 2 + 1
+    assert torch.allclose(constant, torch.full_like(constant, 3.0))
+    impulse = torch.zeros(1, 2, 9, 9)
+    impulse[:, 0, 4, 4] = 16.0
+    # with pad 2 and kernel 3 output i is centred on input 2 i - 1; input 4 lies halfway between outputs 2 and 3
+    assert pool(impulse)[0, 0, 2:4, 2:4].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    odd = torch.zeros(1, 2, 9, 9)
+    odd[:, 1, 5, 5] = 16.0
+    assert pool(odd)[0, 1, 3, 3] == 4.0 and pool(odd)[0, 0].abs().sum() == 0.0
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_st_lpips_is_zero_for_equal_pictures_and_symmetric(net: str) -> None:
+    torch.manual_seed(1)
+    model = STLPIPS(net)  # type: ignore[arg-type]
+    for number in range(5):
+        model.get_submodule(f"lin{number}.model.1").weight.abs_()  # published heads are non-negative
+    x, y = picture(2, 64, 64), picture(2, 64, 64, seed=1)
+    assert model(x, x).abs().max() == 0.0
+    assert model(x, y).shape == (2,) and model(x, y).min() > 0.0
+    assert torch.allclose(model(x, y), model(y, x))
+    assert model(x, y).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(x, y).dtype == torch.float32
+
+
+def test_st_lpips_distance_formula() -> None:
+    model = STLPIPS("alex")
+    maps = [torch.randn(1, c, 4, 4) for c in (64, 192, 384, 256, 256)]
+    others = [torch.randn_like(m) for m in maps]
+    expected = 0.0
+    for number, (a, b) in enumerate(zip(maps, others, strict=True)):
+        squared = (a / a.norm(dim=1, keepdim=True) - b / b.norm(dim=1, keepdim=True)).square()
+        head = model.get_submodule(f"lin{number}.model.1")
+        expected += head(squared).mean().item()
+    assert model.distance(maps, others).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_unit_normalise_keeps_gradients_finite_at_dark_positions() -> None:
+    x = torch.zeros(1, 8, 2, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(unit_normalise(x).sum(), x)
+    assert torch.isfinite(gradient).all()
+
+
+def test_st_lpips_refuses_another_trunk() -> None:
+    with pytest.raises(AlloSR2Error, match="alex"):
+        STLPIPS("squeeze")  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------------- EfficientNet-Lite0
+
+
+@pytest.mark.parametrize(("side", "kernel", "stride"), [(224, 3, 2), (225, 3, 2), (112, 5, 2), (57, 5, 2), (30, 5, 1)])
+def test_same_padding_gives_ceil_of_side_over_stride(side: int, kernel: int, stride: int) -> None:
+    conv = SamePadConv2d(1, 1, kernel, stride=stride)
+    assert conv(torch.zeros(1, 1, side, side + 1)).shape[2:] == (-(-side // stride), -(-(side + 1) // stride))
+
+
+def test_same_padding_puts_the_odd_pixel_below_and_right() -> None:
+    conv = SamePadConv2d(1, 1, 3, stride=2, bias=False)
+    conv.weight.data = torch.arange(9.0).view(1, 1, 3, 3)
+    x = torch.rand(1, 1, 8, 8)
+    assert torch.allclose(conv(x), functional.conv2d(functional.pad(x, (0, 1, 0, 1)), conv.weight, stride=2))
+
+
+def test_folded_batch_norm_equals_the_pair() -> None:
+    torch.manual_seed(2)
+    conv, norm = nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6, eps=LITE0_BN_EPS)
+    norm.running_mean = torch.randn(6)
+    norm.running_var = torch.rand(6) + 0.1
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    state = {f"c.{k}": v for k, v in conv.state_dict().items()} | {f"n.{k}": v for k, v in norm.state_dict().items()}
+    weight, bias = fold_batch_norm(state, "c", "n", LITE0_BN_EPS)
+    x = torch.randn(2, 4, 9, 9)
+    assert torch.allclose(functional.conv2d(x, weight, bias), norm.eval()(conv(x)), atol=1e-5)
+
+
+def test_published_lite0_names_fill_every_parameter() -> None:
+    published: dict[str, torch.Tensor] = {}
+
+    def add(conv: str, norm: str, shape: tuple[int, ...]) -> None:
+        published[f"{conv}.weight"] = torch.randn(shape) * 0.1
+        for name in ("weight", "bias", "running_mean"):
+            published[f"{norm}.{name}"] = torch.randn(shape[0])
+        published[f"{norm}.running_var"] = torch.rand(shape[0]) + 0.5
+
+    add("_conv_stem", "_bn0", (32, 3, 3, 3))
+    width = 32
+    for number, (kernel, _, expansion, channels) in enumerate(LITE0_BLOCKS):
+        block, hidden = f"_blocks.{number}", width * expansion
+        if expansion != 1:
+            add(f"{block}._expand_conv", f"{block}._bn0", (hidden, width, 1, 1))
+        add(f"{block}._depthwise_conv", f"{block}._bn1", (hidden, 1, kernel, kernel))
+        add(f"{block}._project_conv", f"{block}._bn2", (channels, hidden, 1, 1))
+        width = channels
+    model = EfficientNetLite0()
+    model.load_state_dict(lite0_state(published), strict=True)
+    shapes = [tuple(m.shape[1:]) for m in model.features(picture(1, 64, 96))]
+    assert shapes == [(16, 32, 48), (24, 16, 24), (40, 8, 12), (112, 4, 6)]
+
+
+# ----------------------------------------------------------------------------------------------------------------- HED
+
+
+def test_hed_names_cover_the_thirteen_convolutions() -> None:
+    names = dict(hed_dataset_names())
+    model = HEDVGG16()
+    assert set(names) == {name for name, _ in model.named_children()} and len(names) == 13
+    assert names["conv1_1"] == "block1/layers/conv2d/vars" and names["conv5_3"] == "block5/layers/conv2d_2/vars"
+    shapes = [tuple(m.shape[1:]) for m in model.features(picture(1, 64, 96))]
+    assert shapes == [(64, 64, 96), (128, 32, 48), (256, 16, 24), (512, 8, 12), (512, 4, 6)]
+
+
+def test_hed_sees_blue_first_and_the_mean_removed() -> None:
+    model = HEDVGG16()
+    first = model.get_submodule("conv1_1")
+    first.weight.data.zero_()
+    first.bias.data.zero_()
+    first.weight.data[:3, :, 1, 1] = torch.eye(3)
+    second = model.get_submodule("conv1_2")
+    second.weight.data.zero_()
+    second.bias.data.zero_()
+    second.weight.data[:3, :3, 1, 1] = torch.eye(3)
+    red = torch.zeros(1, 3, 32, 32)
+    red[:, 0] = 1.0
+    expected = torch.tensor([0.0, 0.0, 255.0 - 122.67891434])  # blue, green, red after ReLU
+    assert torch.allclose(model.features(red)[0][0, :3, 5, 5], expected, atol=1e-3)
