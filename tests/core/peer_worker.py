@@ -1,0 +1,138 @@
+"""Runs in a process of its own: answers parity jobs with the host's own code and with diffusers.
+
+    python peer_worker.py COMFYUI_ROOT REPOSITORY
+
+Each line on stdin names a job file and an answer file (torch.save dictionaries); "ok" or an error comes back.
+ComfyUI has top-level modules called `nodes` and `utils` and reads sys.argv, so it must not share a process with the
+test suite; diffusers imports torchvision, which needs schemas declared where its own operators do not load.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+root, repository = sys.argv[1:3]
+answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever the host prints must not mix with the answers
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, root)
+sys.path += [repository, os.path.join(repository, "tools")]
+
+import comfy.options  # noqa: E402
+from launch_comfyui import declare_torchvision_schemas, has_operators  # noqa: E402
+
+schemas = None if has_operators() else declare_torchvision_schemas()  # kept alive
+
+comfy.options.enable_args_parsing()
+
+import comfy.ldm.flux.model  # noqa: E402
+import comfy.ldm.models.autoencoder  # noqa: E402
+import comfy.lora  # noqa: E402
+import comfy.model_patcher  # noqa: E402
+import comfy.ops  # noqa: E402
+import comfy.supported_models  # noqa: E402
+import torch  # noqa: E402
+from diffusers import AutoencoderKL, FluxTransformer2DModel  # noqa: E402
+from flux_keys import autoencoder_to_diffusers, transformer_to_diffusers  # noqa: E402
+
+from allosr2_core.autoencoder import AutoencoderParams  # noqa: E402
+from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+def host_flux(job: dict[str, Any]) -> dict[str, Any]:
+    model = comfy.ldm.flux.model.Flux(**job["params"], operations=torch.nn)
+    model.load_state_dict(job["state"], strict=True)
+    return {"v": model(**job["inputs"], transformer_options={})}
+
+
+def host_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
+    place = "comfy.ldm.modules.diffusionmodules.model."
+    model = comfy.ldm.models.autoencoder.AutoencodingEngine(
+        regularizer_config={"target": "comfy.ldm.models.autoencoder.DiagonalGaussianRegularizer"},
+        encoder_config={"target": place + "Encoder", "params": job["params"]},
+        decoder_config={"target": place + "Decoder", "params": job["params"]},
+    )
+    model.load_state_dict(job["state"], strict=True)
+    return {"raw": model.encode(job["x"]), "picture": model.decode(job["raw"])}
+
+
+def host_adapter(job: dict[str, Any]) -> dict[str, Any]:
+    """Load adapter tensors as a LoRA node of the host does; give back what they patched and the patched output."""
+    model = comfy.supported_models.Flux(job["params"]).get_model({}, "")
+    model.diffusion_model.load_state_dict(job["state"], strict=True)
+    patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+    patches = comfy.lora.load_lora(job["tensors"], comfy.lora.model_lora_keys_unet(model, {}), log_missing=True)
+    patched = patcher.add_patches(patches, job["strength"])
+    patcher.patch_model()
+    return {"patched": sorted(patched), "v": model.diffusion_model(**job["inputs"], transformer_options={})}
+
+
+def host_operations(job: dict[str, Any]) -> dict[str, Any]:
+    """Our transformer and the host's, both on the host's casting layers with weights kept in bfloat16."""
+    ops = comfy.ops.manual_cast
+    theirs = comfy.ldm.flux.model.Flux(**job["host_params"], operations=ops, dtype=torch.bfloat16)
+    ours = Flux(FluxParams(**job["params"]), operations=ops, dtype=torch.bfloat16)
+    theirs.load_state_dict(job["state"], strict=True)
+    ours.load_state_dict(job["state"], strict=True)
+    inputs = job["inputs"]
+    cond = FluxConditioning(context_BLC=inputs["context"], pooled_BV=inputs["y"], guidance_B=inputs["guidance"])
+    return {
+        "theirs": theirs(**inputs, transformer_options={}),
+        "ours": FluxVelocity(ours)(inputs["x"], inputs["timestep"], cond),
+    }
+
+
+def diffusers_flux(job: dict[str, Any]) -> dict[str, Any]:
+    params = FluxParams(**job["params"])
+    model = FluxTransformer2DModel(
+        in_channels=params.in_channels,
+        num_layers=params.depth,
+        num_single_layers=params.depth_single_blocks,
+        attention_head_dim=params.hidden_size // params.num_heads,
+        num_attention_heads=params.num_heads,
+        joint_attention_dim=params.context_in_dim,
+        pooled_projection_dim=params.vec_in_dim,
+        guidance_embeds=params.guidance_embed,
+        axes_dims_rope=params.axes_dim,
+    ).eval()
+    model.load_state_dict(transformer_to_diffusers(job["state"], params), strict=True)
+    return {"v": model(**job["inputs"], return_dict=False)[0]}
+
+
+def diffusers_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
+    params = AutoencoderParams(**job["params"])
+    levels = len(params.ch_mult)
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=tuple(params.ch * mult for mult in params.ch_mult),
+        layers_per_block=params.num_res_blocks,
+        latent_channels=params.z_channels,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).eval()
+    model.load_state_dict(autoencoder_to_diffusers(job["state"], levels), strict=True)
+    return {"raw": model.encode(job["x"]).latent_dist.mode(), "picture": model.decode(job["raw"]).sample}
+
+
+JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    job.__name__: job
+    for job in (host_flux, host_autoencoder, host_adapter, host_operations, diffusers_flux, diffusers_autoencoder)
+}
+answers.write("ready\n")
+answers.flush()
+for line in sys.stdin:
+    source, target = json.loads(line)
+    try:
+        job = torch.load(source, weights_only=True)
+        with torch.no_grad():
+            torch.save(JOBS[job["job"]](job), target)
+        answer = "ok"
+    except Exception as error:  # reported to the test, which fails with it
+        answer = f"{type(error).__name__}: {error}".replace("\n", " ")
+    answers.write(answer + "\n")
+    answers.flush()

@@ -1,0 +1,401 @@
+"""Low-rank branches and weight differences: exact where they promise it, and understood by the host."""
+
+import copy
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from peers import Peers, randomize
+from torch import Tensor, nn
+
+from allosr2_core import lora
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity
+from allosr2_core.weight_diff import apply_diff, export_diff
+
+PREFIX = "diffusion_model."
+FLUX_TARGETS = [
+    r"double_blocks\.\d+\.(img|txt)_(attn\.(qkv|proj)|mlp\.[02]|mod\.lin)",
+    r"single_blocks\.\d+\.(linear[12]|modulation\.lin)",
+    r"img_in|final_layer\.linear",
+]
+PARAMS = FluxParams(
+    in_channels=64,
+    out_channels=64,
+    vec_in_dim=24,
+    context_in_dim=40,
+    hidden_size=64,
+    mlp_ratio=4.0,
+    num_heads=2,
+    depth=1,
+    depth_single_blocks=2,
+    axes_dim=(8, 12, 12),
+    theta=10_000,
+    qkv_bias=True,
+    guidance_embed=False,
+)
+
+
+class Small(nn.Module):
+    """One of everything an adapter can meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, padding_mode="reflect")
+        self.norm = nn.GroupNorm(2, 8)
+        self.wide = nn.Conv2d(8, 8, (1, 5), dilation=(1, 2), padding=(0, 4), bias=False)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.linear = nn.Linear(8, 5)
+        self.gain = nn.Parameter(torch.ones(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.grouped(self.wide(self.norm(self.conv(x))))
+        return self.linear(h.mean((2, 3))) * self.gain
+
+
+ALL = ["conv", "wide", "linear"]
+
+
+@pytest.fixture
+def small() -> Small:
+    network = Small()
+    randomize(network, seed=1)
+    return network
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(5))
+
+
+def fill(model: nn.Module, seed: int = 2) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for branch in lora.branches(model).values():
+        nn.init.normal_(branch.up.weight, std=0.3, generator=generator)
+        nn.init.normal_(branch.down.weight, std=0.3, generator=generator)
+
+
+def states_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_new_branch_changes_nothing(small: Small, x: Tensor) -> None:
+    before, state = small(x), copy.deepcopy(small.state_dict())
+    assert lora.inject(small, [r"conv|wide", r"lin.*"], rank=3, alpha=6.0) == ALL
+    assert torch.equal(small(x), before)
+    assert all(torch.equal(small.state_dict()[key], tensor) for key, tensor in state.items())
+
+
+def test_the_branch_is_scaled_by_alpha_over_rank() -> None:
+    layer = nn.Sequential(nn.Linear(4, 6))
+    lora.inject(layer, ["0"], rank=2, alpha=3.0)
+    fill(layer)
+    branch = lora.branches(layer)["0"]
+    given = torch.randn(5, 4)
+    want = nn.functional.linear(given, layer[0].weight, layer[0].bias) + 1.5 * (
+        given @ branch.down.weight.T @ branch.up.weight.T
+    )
+    torch.testing.assert_close(layer(given), want)
+
+
+def test_strength_scales_the_branch(small: Small, x: Tensor) -> None:
+    base = small.linear(torch.ones(1, 8))
+    lora.inject(small, ["linear"], rank=2, alpha=2.0)
+    fill(small)
+    full = small.linear(torch.ones(1, 8)) - base
+    lora.set_scale(small, 0.25)
+    torch.testing.assert_close(small.linear(torch.ones(1, 8)) - base, 0.25 * full)
+    with lora.scaled(small, 0.0):
+        assert torch.equal(small.linear(torch.ones(1, 8)), base)
+    torch.testing.assert_close(small.linear(torch.ones(1, 8)) - base, 0.25 * full)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merge_equals_the_branch_and_unmerge_is_exact(small: Small, x: Tensor, dtype: torch.dtype) -> None:
+    small.to(dtype)
+    state = copy.deepcopy(small.state_dict())
+    lora.inject(small, ALL, rank=3, alpha=1.0)
+    fill(small)
+    if dtype == torch.float32:
+        beside = small(x)
+        lora.merge(small)
+        torch.testing.assert_close(small(x), beside, atol=1e-5, rtol=1e-5)
+    else:
+        lora.merge(small)
+    assert not torch.equal(small.linear.weight, state["linear.weight"])
+    lora.unmerge(small)
+    assert all(torch.equal(small.state_dict()[key], tensor) for key, tensor in state.items())
+    lora.merge(small)
+    lora.remove(small)
+    assert states_equal(small.state_dict(), state)
+
+
+def test_strength_applies_to_merged_weights(small: Small, x: Tensor) -> None:
+    base, original = small(x), small.conv.weight.detach().clone()
+    lora.inject(small, ALL, rank=3, alpha=1.0)
+    fill(small)
+    lora.set_scale(small, 0.5)
+    half = small(x)
+    lora.set_scale(small, 1.0)
+    lora.merge(small)
+    lora.set_scale(small, 0.5)
+    torch.testing.assert_close(small(x), half, atol=1e-5, rtol=1e-5)
+    with lora.scaled(small, 0.0):
+        assert torch.equal(small(x), base)
+    lora.unmerge(small)
+    assert torch.equal(small.conv.weight, original)
+
+
+def test_bake_keeps_the_merged_weights_and_drops_the_branches(small: Small, x: Tensor) -> None:
+    keys = small.state_dict().keys()
+    lora.inject(small, ALL, rank=3, alpha=1.0)
+    fill(small)
+    beside = small(x)
+    lora.bake(small)
+    assert small.state_dict().keys() == keys
+    assert not lora.branches(small)
+    torch.testing.assert_close(small(x), beside, atol=1e-5, rtol=1e-5)
+
+
+def test_merging_twice_and_unmerging_nothing_are_refused(small: Small) -> None:
+    with pytest.raises(AlloSR2Error, match="has none"):
+        lora.merge(small)
+    lora.inject(small, ALL, rank=1, alpha=1.0)
+    with pytest.raises(AlloSR2Error, match="not: conv"):
+        lora.unmerge(small)
+    lora.merge(small)
+    with pytest.raises(AlloSR2Error, match="not merged"):
+        lora.merge(small)
+
+
+def test_a_copy_has_its_own_branches(small: Small, x: Tensor) -> None:
+    lora.inject(small, ALL, rank=2, alpha=1.0)
+    fill(small)
+    before = small(x)
+    twin = copy.deepcopy(small)
+    fill(twin, seed=9)
+    assert torch.equal(small(x), before)
+    assert not torch.equal(twin(x), before)
+    lora.remove(twin)
+    assert torch.equal(small(x), before)
+
+
+def test_only_branches_train(small: Small, x: Tensor) -> None:
+    small.requires_grad_(False)
+    lora.inject(small, ALL, rank=2, alpha=2.0)
+    trained = lora.parameters(small)
+    assert {id(p) for p in trained} == {id(p) for p in small.parameters() if p.requires_grad}
+    optimiser = torch.optim.SGD(trained, lr=0.1)
+    before = small(x).detach()
+    small(x).square().mean().backward()
+    assert all(p.grad is not None for p in trained)
+    optimiser.step()
+    assert not torch.equal(small(x), before)
+
+
+def test_the_same_generator_gives_the_same_branches() -> None:
+    made = []
+    for _ in range(2):
+        network = Small()
+        lora.inject(network, ALL, rank=2, alpha=1.0, generator=torch.Generator().manual_seed(4))
+        made.append(lora.export_lora(network, ""))
+    assert states_equal(*made)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("present", [False, True], ids=["into-new", "into-present"])
+def test_export_and_import_round_trip_exactly(small: Small, x: Tensor, dtype: torch.dtype, present: bool) -> None:
+    other = copy.deepcopy(small)
+    lora.inject(small, ALL, rank=3, alpha=0.7, dtype=dtype)
+    fill(small)
+    tensors = lora.export_lora(small, PREFIX)
+    assert sorted(tensors) == sorted(
+        f"{PREFIX}{name}.{part}" for name in ALL for part in ("lora_A.weight", "lora_B.weight", "alpha")
+    )
+    if present:
+        lora.inject(other, ALL, rank=3, alpha=5.0, dtype=dtype)
+    assert sorted(lora.import_lora(other, tensors, PREFIX)) == sorted(ALL)
+    assert states_equal(lora.export_lora(other, PREFIX), tensors)
+    assert torch.equal(other(x), small(x))
+
+
+def test_a_file_without_alpha_means_a_factor_of_one(small: Small) -> None:
+    lora.import_lora(
+        small, {"linear.lora_A.weight": torch.ones(4, 8), "linear.lora_B.weight": torch.ones(5, 4)}, prefix=""
+    )
+    assert lora.branches(small)["linear"].factor == 1.0
+
+
+def good() -> dict[str, Tensor]:
+    return {f"{PREFIX}linear.lora_A.weight": torch.ones(4, 8), f"{PREFIX}linear.lora_B.weight": torch.ones(5, 4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({f"{PREFIX}missing.lora_A.weight": torch.ones(4, 8)}, "fit no layer: diffusion_model.missing.lora_A.weight"),
+        ({"linear.lora_A.weight": torch.ones(4, 8)}, "fit no layer: linear.lora_A.weight"),
+        ({f"{PREFIX}norm.lora_A.weight": torch.ones(4, 8)}, "fit no layer: diffusion_model.norm.lora_A.weight"),
+        ({f"{PREFIX}linear.dora_scale": torch.ones(5)}, "fit no layer: diffusion_model.linear.dora_scale"),
+        ({f"{PREFIX}conv.lora_A.weight": torch.ones(2, 3, 3, 3)}, "half a pair: diffusion_model.conv"),
+        ({f"{PREFIX}linear.lora_A.weight": torch.ones(4, 7)}, r"expected a half of shape \(4, 8\), got \(4, 7\)"),
+        ({f"{PREFIX}linear.lora_B.weight": torch.ones(5, 3)}, r"expected a half of shape \(5, 4\), got \(5, 3\)"),
+        ({f"{PREFIX}linear.lora_A.weight": torch.ones(4, 8).int()}, "one float type"),
+        ({f"{PREFIX}linear.alpha": torch.ones(2)}, "one finite number"),
+        ({f"{PREFIX}linear.alpha": torch.tensor(float("nan"))}, "one finite number"),
+    ],
+    ids=["foreign", "no-prefix", "not-a-layer", "unknown-kind", "half", "down", "up", "type", "alphas", "nan"],
+)
+def test_import_refuses_what_does_not_fit_and_changes_nothing(
+    small: Small, change: dict[str, Tensor], message: str
+) -> None:
+    state = copy.deepcopy(small.state_dict())
+    with pytest.raises(AlloSR2Error, match=message):
+        lora.import_lora(small, good() | change, PREFIX)
+    assert states_equal(small.state_dict(), state)
+
+
+def test_import_refuses_another_rank_and_an_empty_file(small: Small) -> None:
+    lora.inject(small, ["linear"], rank=2, alpha=1.0)
+    with pytest.raises(AlloSR2Error, match="expected rank 2, got 4"):
+        lora.import_lora(small, good(), PREFIX)
+    with pytest.raises(AlloSR2Error, match="expected lora_A and lora_B"):
+        lora.import_lora(small, {}, PREFIX)
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank", "message"),
+    [
+        (["linear", "lin"], 2, "expected 'lin' to fit"),
+        (["norm"], 2, "expected 'norm' to fit"),
+        (["grouped"], 2, "groups 4"),
+        (["linear"], 0, "rank >= 1"),
+    ],
+)
+def test_inject_refuses(small: Small, targets: list[str], rank: int, message: str) -> None:
+    with pytest.raises(AlloSR2Error, match=message):
+        lora.inject(small, targets, rank=rank, alpha=1.0)
+    assert not lora.branches(small)
+
+
+def test_inject_refuses_a_second_branch(small: Small) -> None:
+    lora.inject(small, ["linear"], rank=2, alpha=1.0)
+    with pytest.raises(AlloSR2Error, match="these have one: linear"):
+        lora.inject(small, ALL, rank=2, alpha=1.0)
+    with pytest.raises(AlloSR2Error, match="fits none"):
+        lora.inject(small, [r"linear\.lora\.down"], rank=1, alpha=1.0)
+
+
+def tuned_from(prior: nn.Module, size: float = 0.01) -> nn.Module:
+    tuned = copy.deepcopy(prior)
+    generator = torch.Generator().manual_seed(8)
+    for parameter in tuned.parameters():
+        parameter.data.mul_(1 + size * torch.randn(parameter.shape, generator=generator))
+    return tuned
+
+
+def test_a_difference_gives_the_tuned_network_back(small: Small) -> None:
+    tuned = tuned_from(small)
+    tensors = export_diff(small, tuned, PREFIX)
+    assert {f"{PREFIX}{name}" for name in ("conv.diff", "conv.diff_b", "wide.diff", "gain.diff")} <= tensors.keys()
+    assert len(tensors) == len(list(small.parameters()))
+    apply_diff(small, tensors, PREFIX)
+    assert states_equal(small.state_dict(), tuned.state_dict())
+
+
+def test_a_difference_applies_by_its_strength(small: Small) -> None:
+    tuned, before = tuned_from(small, 0.5), copy.deepcopy(small.state_dict())
+    tensors = export_diff(small, tuned, "")
+    apply_diff(small, tensors, "", strength=0.5)
+    for key, tensor in small.state_dict().items():
+        torch.testing.assert_close(tensor, (before[key] + tuned.state_dict()[key]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"other.diff": torch.ones(1)}, "fit no parameter: other.diff"),
+        ({"linear.weight": torch.ones(5, 8)}, "fit no parameter: linear.weight"),
+        ({"linear.diff": torch.ones(5, 7)}, r"linear.diff: expected shape \(5, 8\), got \(5, 7\)"),
+    ],
+)
+def test_apply_diff_refuses_what_does_not_fit(small: Small, change: dict[str, Tensor], message: str) -> None:
+    tensors = export_diff(small, tuned_from(small), "")
+    state = copy.deepcopy(small.state_dict())
+    with pytest.raises(AlloSR2Error, match=message):
+        apply_diff(small, tensors | change, "")
+    assert states_equal(small.state_dict(), state)
+
+
+def test_export_diff_refuses_networks_of_different_shape(small: Small) -> None:
+    other = copy.deepcopy(small)
+    other.linear = nn.Linear(8, 6)
+    with pytest.raises(AlloSR2Error, match="these differ: linear.bias, linear.weight"):
+        export_diff(small, other, "")
+
+
+# ---- in the host
+
+
+def flux() -> Flux:
+    network = Flux(PARAMS)
+    randomize(network, seed=3)
+    return network
+
+
+def host_params() -> dict[str, Any]:
+    sizes = {"in_channels": 16, "out_channels": 16, "patch_size": 2, "axes_dim": list(PARAMS.axes_dim)}
+    return asdict(PARAMS) | sizes | {"image_model": "flux"}
+
+
+def inputs() -> dict[str, Tensor | None]:
+    generator = torch.Generator().manual_seed(6)
+    return {
+        "x": torch.randn(2, 16, 6, 5, generator=generator),
+        "timestep": torch.tensor([0.3, 0.8]),
+        "context": torch.randn(2, 4, 40, generator=generator),
+        "y": torch.randn(2, 24, generator=generator),
+        "guidance": None,
+    }
+
+
+def velocity(network: Flux) -> Tensor:
+    given = inputs()
+    cond = FluxConditioning(context_BLC=given["context"], pooled_BV=given["y"], guidance_B=None)
+    return FluxVelocity(network)(given["x"], given["timestep"], cond)
+
+
+def in_host(peers: Peers, state: dict[str, Tensor], tensors: dict[str, Tensor], strength: float) -> dict[str, Any]:
+    logged = peers.log().count("lora key not loaded")
+    answer = peers.ask(
+        "host_adapter", params=host_params(), state=state, tensors=tensors, strength=strength, inputs=inputs()
+    )
+    assert peers.log().count("lora key not loaded") == logged, "the host left keys out"
+    return answer
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_the_host_takes_every_exported_branch(peers: Peers, strength: float) -> None:
+    network = flux()
+    state, base = copy.deepcopy(network.state_dict()), velocity(network)
+    names = lora.inject(network, FLUX_TARGETS, rank=4, alpha=2.0)
+    fill(network)
+    lora.set_scale(network, strength)
+    answer = in_host(peers, state, lora.export_lora(network, PREFIX), strength)
+    assert answer["patched"] == sorted(f"{PREFIX}{name}.weight" for name in names)
+    ours = velocity(network)
+    assert (ours - base).abs().mean() > 0.05
+    assert (ours - answer["v"]).abs().max().item() <= 2e-5
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_the_host_takes_every_exported_difference(peers: Peers, strength: float) -> None:
+    network = flux()
+    base, tensors = velocity(network), export_diff(network, tuned_from(network, 0.2), PREFIX)
+    answer = in_host(peers, network.state_dict(), tensors, strength)
+    assert answer["patched"] == sorted(PREFIX + name for name, _ in network.named_parameters())
+    apply_diff(network, tensors, PREFIX, strength)
+    ours = velocity(network)
+    assert (ours - base).abs().mean() > 0.05
+    assert (ours - answer["v"]).abs().max().item() <= 2e-5
