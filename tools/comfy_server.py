@@ -186,7 +186,7 @@ class ComfyServer:
         return "\n".join(self.log().splitlines()[-lines:])
 
     def peak_memory(self) -> int:
-        """Largest resident size of the server process so far, in bytes (the size now where the system keeps no peak)."""
+        """Largest resident size of the server process so far, bytes (where no peak is kept: the size now)."""
         status = Path(f"/proc/{self.pid}/status")
         if status.exists():
             for line in status.read_text().splitlines():

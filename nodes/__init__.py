@@ -1,0 +1,17 @@
+"""The AlloSR2 nodes: one per file, thin; host.py and host_objects.py touch ComfyUI, allosr2_core does the work."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .loader import AlloSR2Loader
+from .one_step_upscale import AlloSR2OneStepUpscale
+from .snr_timestep import SNRTimestepEstimate
+from .tiled_decode import TiledDecode
+
+
+class AlloSR2Extension(ComfyExtension):
+    """The list of this pack's nodes, for ComfyUI."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [AlloSR2Loader, SNRTimestepEstimate, AlloSR2OneStepUpscale, TiledDecode]

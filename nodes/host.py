@@ -1,0 +1,229 @@
+"""What the nodes ask of ComfyUI: files, memory, progress, and calls into the host's MODEL and VAE.
+
+The mathematics is in allosr2_core; this file only hands it functions that run on host objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from torch import Tensor
+
+from ..allosr2_core.checkpoint import EMBEDDED_NAME, AlloSR2Config, embedded_path
+from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.exact_decode import exact_tile_count, exact_tiled
+from ..allosr2_core.flow import VelocityFn
+from ..allosr2_core.snr import SNRHead
+from ..allosr2_core.tiling import tile_count, tiled_apply
+from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, count_ticks
+from ..allosr2_core.upscale import encode as core_encode
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+
+Result = TypeVar("Result")
+FOLDER = "allosr2"
+SUFFIXES = {".safetensors"}
+LARGEST_DECODE_TILE = 512
+"""Side in px of an automatic decode tile. Any size gives the same picture; this one keeps cancelling quick."""
+BLEND_OVERLAP = 64
+"""px that neighbouring tiles share when a decode is blended."""
+SMALLEST_TILE = 64
+"""px; the last size tried when the device runs out of memory."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What travels on an ALLOSR2 socket: a checkpoint without the weights that MODEL and VAE carry."""
+
+    name: str
+    """Name of the checkpoint in the loader's list."""
+    config: AlloSR2Config
+    snr_head: SNRHead
+    """Predicts log rho from z_L; some ten thousand parameters, kept on the CPU."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def register_folder() -> None:
+    """Let the host look for checkpoints in models/allosr2 (and wherever the user's path file points it)."""
+    folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+    folders, suffixes = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (folders, set(suffixes) | SUFFIXES)
+
+
+def checkpoint_names() -> list[str]:
+    """The loader's choices: the embedded checkpoint, then the files of models/allosr2."""
+    return [EMBEDDED_NAME, *folder_paths.get_filename_list(FOLDER)]
+
+
+def checkpoint_path(name: str) -> Path:
+    """The file behind a choice. AlloSR2Error for a name outside the folder or a file that is gone."""
+    if name == EMBEDDED_NAME:
+        return embedded_path()
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise AlloSR2Error(f"expected the name of a file in models/{FOLDER}; got {name!r}")
+    found = folder_paths.get_full_path(FOLDER, name)
+    if found is None:
+        raise AlloSR2Error(f"expected {name!r} in models/{FOLDER}; it is not there (any more)")
+    return Path(found)
+
+
+# --- progress and memory ----------------------------------------------------------------------------------------------
+
+
+class Ticker:
+    """Called once per tile: stops when the user cancelled, then moves the node's progress bar on."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total)
+
+    def __call__(self) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self._bar.update(1)
+
+
+def with_smaller_tiles(attempt: Callable[[int], Result], tile: int) -> Result:
+    """attempt(tile), again with half the tile each time the device runs out of memory. For exact tiles only."""
+    while True:
+        try:
+            return attempt(tile)
+        except comfy.model_management.InterruptProcessingException:
+            raise  # where the host has no out-of-memory class of its own, OOM_EXCEPTION is Exception
+        except comfy.model_management.OOM_EXCEPTION:
+            if tile <= SMALLEST_TILE:
+                raise
+        tile = max(SMALLEST_TILE, tile // 2)  # outside the handler, so that the failed attempt's tensors are freed
+        comfy.model_management.soft_empty_cache()
+
+
+# --- MODEL and VAE as the core's functions ----------------------------------------------------------------------------
+
+
+def check_fit(spec: Spec, vae: VAE, model: ModelPatcher | None = None) -> None:
+    """AlloSR2Error unless the VAE (and the MODEL) have the latents this checkpoint was trained on."""
+    expected = (spec.config.latent_channels, spec.config.latent_downscale)
+    found = (vae.latent_channels, vae.spacial_compression_encode())
+    if found != expected or not _is_local(vae):
+        raise AlloSR2Error(
+            f"{spec.name!r} needs the VAE of the AlloSR2 Loader ({expected[0]} channels, 1/{expected[1]} size); "
+            f"got a VAE with {found[0]} channels, 1/{found[1]} size"
+        )
+    if model is not None and model.model.latent_format.latent_channels != expected[0]:
+        raise AlloSR2Error(
+            f"{spec.name!r} needs the MODEL of the AlloSR2 Loader ({expected[0]} latent channels); "
+            f"got one with {model.model.latent_format.latent_channels}"
+        )
+
+
+def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> Tensor:
+    """Prepared pixels -> scaled latents [B, C, h, w] on the host's intermediate device."""
+    _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
+    backend = _backend(vae)
+    z = with_smaller_tiles(lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size)
+    return (z - config.latent_shift) * config.latent_scale
+
+
+def encode_ticks(prepared: Prepared, config: AlloSR2Config) -> int:
+    """How often `encode` ticks."""
+    return prepared.pixels.shape[0] * count_ticks(prepared, config, 0, 0)[0]
+
+
+def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int]) -> VelocityFn:
+    """Load a host MODEL with its patches and room for such latents; the velocity it stands for.
+
+    apply_model returns x0 = z - t v (FLUX's convention), hence v = (z - x0) / t. Tensors come and go on the caller's
+    device.
+    """
+    comfy.model_management.load_models_gpu([model], memory_required=model.memory_required(list(latent_shape)))
+    base, options = model.model, model.model_options.get("transformer_options", {})
+
+    def evaluate(z_BCHW: Tensor, t_B: Tensor) -> Tensor:
+        z, t = z_BCHW.to(model.load_device), t_B.to(model.load_device, torch.float32)
+        x0 = base.apply_model(z, t, transformer_options=options)
+        return ((z - x0) / t.reshape(-1, 1, 1, 1)).to(z_BCHW.device)
+
+    return evaluate
+
+
+def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Tensor:
+    """Raw latents -> pixels [B, H, W, 3] in 0..1, item by item, with progress. tile: px, 0 = automatic.
+
+    exact: a local decoder (the embedded checkpoint's) is tiled with real surroundings, so that the result is that of
+    one pass over the whole; any other VAE makes that one pass. Otherwise overlapping tiles are blended.
+    """
+    if exact and not _is_local(vae):
+        tick = Ticker(latent_BChw.shape[0])
+        return torch.cat([_then(tick, vae.decode(item)) for item in latent_BChw.split(1)])
+    down = int(vae.spacial_compression_decode())
+    height, width = latent_BChw.shape[-2:]
+    tile = tile or _decode_tile(vae, latent_BChw.shape[1], down)
+    run = _backend(vae).decode
+    cells = max(1, tile // down)
+    _load(vae, vae.memory_used_decode((1, latent_BChw.shape[1], min(cells, height), min(cells, width)), vae.vae_dtype))
+
+    def attempt(tile: int) -> Tensor:
+        cells = max(1, tile // down)
+        if exact:
+            tick = Ticker(latent_BChw.shape[0] * exact_tile_count(height, width, cells))
+            return exact_tiled(run, latent_BChw, cells, vae.first_stage_model.decoder_radius, down, tick)
+        shared = min(BLEND_OVERLAP // down, cells // 2)
+        tick = Ticker(latent_BChw.shape[0] * tile_count(height, width, cells, shared))
+        return tiled_apply(run, latent_BChw, cells, shared, scale_out=down, tick=tick)
+
+    pixels_BCHW = with_smaller_tiles(attempt, tile) if exact else attempt(tile)
+    check_finite(pixels_BCHW, "the decoder's output")
+    return vae.process_output(pixels_BCHW).movedim(1, -1)
+
+
+def _decode_tile(vae: VAE, channels: int, down: int) -> int:
+    """The largest tile, px, whose decode takes at most half the free memory."""
+    tile, free = LARGEST_DECODE_TILE, comfy.model_management.get_free_memory(vae.device)
+    while tile > SMALLEST_TILE:
+        if vae.memory_used_decode((1, channels, tile // down, tile // down), vae.vae_dtype) <= 0.5 * free:
+            break
+        tile //= 2
+    return tile
+
+
+def _backend(vae: VAE) -> Backend:
+    """The VAE's first stage as functions of one item: pixels in [-1, 1], raw latents. Load it first."""
+    network = vae.first_stage_model
+
+    def through(call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda x: call(x.to(vae.device, vae.vae_dtype)).to(vae.output_device).float()
+
+    return Backend(
+        encode=through(network.encode),
+        velocity=_no_velocity,
+        decode=through(network.decode),
+        encoder_radius=getattr(network, "encoder_radius", 0),
+        decoder_radius=getattr(network, "decoder_radius", 0),
+    )
+
+
+def _no_velocity(z: Tensor, t: Tensor) -> Tensor:
+    raise AlloSR2Error("a VAE has no velocity")
+
+
+def _is_local(vae: VAE) -> bool:
+    """True for a first stage with a finite receptive field, which it then states."""
+    return hasattr(vae.first_stage_model, "encoder_radius") and hasattr(vae.first_stage_model, "decoder_radius")
+
+
+def _then(tick: Tick, result: Tensor) -> Tensor:
+    tick()
+    return result
+
+
+def _load(vae: VAE, memory: float) -> None:
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory, force_full_load=vae.disable_offload)

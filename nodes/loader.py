@@ -1,0 +1,85 @@
+"""AlloSR2Loader: a checkpoint as MODEL, VAE and ALLOSR2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
+from ..allosr2_core.errors import AlloSR2Error
+from . import host, host_objects
+from .sockets import AlloSR2
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+
+
+class AlloSR2Loader(io.ComfyNode):
+    """Reads a checkpoint strictly and hands out host objects."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AlloSR2Loader",
+            display_name="AlloSR2 Loader",
+            category="AlloSR2",
+            description="Loads an AlloSR2 checkpoint. The embedded one needs no download and runs on a CPU.",
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=host.checkpoint_names(),
+                    default=EMBEDDED_NAME,
+                    tooltip="The embedded checkpoint, or a .safetensors file from models/allosr2.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="How much of what was learned for super-resolution is added to the generative prior and to "
+                    "the VAE's encoder. 1 = as trained, 0 = the prior alone.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Base model for checkpoints without one of their own (FLUX.1 class). Leave it unconnected "
+                    "for the embedded checkpoint.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Base VAE for checkpoints without one of their own (FLUX.1). Leave it unconnected for the "
+                    "embedded checkpoint.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("MODEL", tooltip="The velocity network, with the checkpoint's weights patched in."),
+                io.Vae.Output("VAE", tooltip="The autoencoder, its encoder tuned for degraded pictures."),
+                AlloSR2.Output("ALLOSR2", tooltip="The checkpoint's settings and its SNR head."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, **_: object) -> tuple[str, int, int]:
+        """Load again when the file behind the name was replaced."""
+        state = host.checkpoint_path(checkpoint).stat()
+        return checkpoint, state.st_mtime_ns, state.st_size
+
+    @classmethod
+    def execute(
+        cls, checkpoint: str, strength: float, model: ModelPatcher | None = None, vae: VAE | None = None
+    ) -> io.NodeOutput:
+        loaded = load_checkpoint(host.checkpoint_path(checkpoint))
+        if model is not None or vae is not None:
+            raise AlloSR2Error(
+                f"{checkpoint!r} brings its own MODEL and VAE: disconnect the loader's inputs. "
+                "FLUX.1 models and VAEs will be accepted here once checkpoints for them exist"
+            )
+        return io.NodeOutput(
+            host_objects.build_model(loaded, strength),
+            host_objects.build_vae(loaded, strength),
+            host.Spec(name=checkpoint, config=loaded.config, snr_head=loaded.build_snr_head()),
+        )

@@ -1,0 +1,129 @@
+"""AlloSR2OneStepUpscale: one evaluation of the flow, from picture to latents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.upscale import count_ticks, estimate_t, flow_tile, prepare, restore
+from . import host
+from .latent import latent
+from .sockets import AlloSR2
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
+    from torch import Tensor
+
+
+class AlloSR2OneStepUpscale(io.ComfyNode):
+    """image -> bicubic -> encode -> one step -> LATENT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AlloSR2OneStepUpscale",
+            display_name="AlloSR2 One-Step Upscale",
+            category="AlloSR2",
+            description="Restores and enlarges photographs with a single evaluation of the model. "
+            "Decode the result with Tiled Decode (AlloSR2), or with any VAE Decode.",
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL of the AlloSR2 Loader."),
+                io.Vae.Input("vae", tooltip="The VAE of the AlloSR2 Loader."),
+                AlloSR2.Input("allosr2", tooltip="The ALLOSR2 of the AlloSR2 Loader."),
+                io.Image.Input("image", tooltip="Photographs of any size; an alpha channel is kept."),
+                io.Float.Input(
+                    "scale",
+                    default=4.0,
+                    min=1.0,
+                    max=8.0,
+                    step=0.01,
+                    tooltip="How many times larger each side becomes, rounded to whole pixels. Trained for 4.",
+                ),
+                io.Int.Input(
+                    "target_long_edge",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    step=1,
+                    tooltip="Length of the result's longer side in pixels, instead of scale. 0 = use scale.",
+                ),
+                io.Float.Input(
+                    "realism",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="How far to go from the enlarged input (0) to the model's picture (1, as trained). "
+                    "Above 1 exaggerates.",
+                ),
+                io.Int.Input(
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=16,
+                    tooltip="Side of the pieces the model sees, in result pixels. 0 = what the checkpoint recommends. "
+                    "Smaller saves memory; larger lets it see more of the picture.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=64,
+                    min=0,
+                    max=1024,
+                    step=8,
+                    tooltip="How many result pixels neighbouring pieces share; they are blended there. 64 hides seams.",
+                ),
+                io.Float.Input(
+                    "t",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Time t* to start from, 0..1, usually from SNR Timestep Estimate. Unconnected: each "
+                    "picture gets its own by the checkpoint's recommended method. Lower stays closer to the input.",
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="Text conditioning, for checkpoints on text-to-image bases (FLUX.1). The embedded "
+                    "checkpoint takes none.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "LATENT",
+                    tooltip="Restored latents, with the crop, the alpha channel and the colour reference for decoding.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        vae: VAE,
+        allosr2: host.Spec,
+        image: Tensor,
+        scale: float,
+        target_long_edge: int,
+        realism: float,
+        tile: int,
+        overlap: int,
+        t: float | None = None,
+        conditioning: object = None,
+    ) -> io.NodeOutput:
+        if conditioning is not None:
+            raise AlloSR2Error(f"{allosr2.name!r} takes no text conditioning: disconnect the input 'conditioning'")
+        host.check_fit(allosr2, vae, model)
+        config = allosr2.config
+        prepared = prepare(image, config, scale=None if target_long_edge else scale, long_edge=target_long_edge or None)
+        batch = image.shape[0]
+        tick = host.Ticker(batch * sum(count_ticks(prepared, config, tile, overlap)[:2]))
+        z_lr = host.encode(vae, prepared, config, tick)
+        method = config.t_method if t is None else "manual"
+        times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
+        cells, _ = flow_tile(config, tile, overlap)
+        shape = (1, z_lr.shape[1], min(cells, z_lr.shape[2]), min(cells, z_lr.shape[3]))
+        z_hr = restore(host.velocity(model, shape), z_lr, times, config, realism, tile, overlap, tick)
+        return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared))

@@ -1,0 +1,131 @@
+"""SNRTimestepEstimate: where on the flow a degraded picture stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from comfy_api.latest import io
+
+from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.flow import t_from_rho
+from ..allosr2_core.image import crop, resize_bicubic, split_alpha
+from ..allosr2_core.upscale import METHODS, Prepared, TimestepEstimate, estimate_t, prepare
+from . import host
+from .sockets import AlloSR2
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+    from torch import Tensor
+
+    from ..allosr2_core.checkpoint import AlloSR2Config
+
+AUTO = "auto"
+
+
+class SNRTimestepEstimate(io.ComfyNode):
+    """t* from the picture's signal-to-noise ratio in latent space."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SNRTimestepEstimate",
+            display_name="SNR Timestep Estimate (AlloSR2)",
+            category="AlloSR2",
+            description="Estimates the time t* at which the flow is as noisy as this picture is degraded. "
+            "Large t*: the picture is rebuilt more.",
+            inputs=[
+                io.Image.Input("image", tooltip="The low-resolution picture."),
+                io.Vae.Input("vae", tooltip="The VAE of the AlloSR2 Loader."),
+                AlloSR2.Input("allosr2", tooltip="The ALLOSR2 of the AlloSR2 Loader."),
+                io.Float.Input(
+                    "scale",
+                    default=4.0,
+                    min=1.0,
+                    max=8.0,
+                    step=0.01,
+                    tooltip="How many times larger the result will be. The estimate is made at that size: use the same "
+                    "value as in the upscale node.",
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=[AUTO, *METHODS],
+                    default=AUTO,
+                    tooltip="auto: what the checkpoint recommends. calibrated: the checkpoint's average over its "
+                    "validation pictures. predicted: a small network looks at this picture. paired: exact, from the "
+                    "true high-resolution picture. manual: the value below.",
+                ),
+                io.Float.Input(
+                    "manual_t",
+                    default=0.2,
+                    min=0.01,
+                    max=0.99,
+                    step=0.01,
+                    tooltip="t* for the method 'manual'; unused otherwise.",
+                ),
+                io.Image.Input(
+                    "hr_reference",
+                    optional=True,
+                    tooltip="The true high-resolution picture, for the method 'paired' (measurements). Resized to the "
+                    "result's size if it is not of that size.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output("t", tooltip="t*, for the upscale node. For several pictures their mean."),
+                io.Float.Output("snr_db", tooltip="Signal-to-noise ratio of the latents in decibels, likewise."),
+                io.String.Output("report", tooltip="The estimate in words, one line a picture."),
+                io.Image.Output("map", tooltip="Where the picture is degraded: brighter is worse."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        vae: VAE,
+        allosr2: host.Spec,
+        scale: float,
+        method: str,
+        manual_t: float,
+        hr_reference: Tensor | None = None,
+    ) -> io.NodeOutput:
+        if method == "paired" and hr_reference is None:
+            raise AlloSR2Error("expected an image on hr_reference for the method 'paired'; nothing is connected")
+        host.check_fit(allosr2, vae)
+        config, method = allosr2.config, allosr2.config.t_method if method == AUTO else method
+        pictures = [prepare(image, config, scale=scale)]
+        if method == "paired" and hr_reference is not None:
+            pictures.append(_reference(hr_reference, pictures[0], config))
+        tick = host.Ticker(sum(host.encode_ticks(prepared, config) for prepared in pictures))
+        latents = [host.encode(vae, prepared, config, tick).cpu() for prepared in pictures]
+        estimate = estimate_t(
+            latents[0],
+            config,
+            allosr2.snr_head,
+            method,
+            z_hr=latents[-1] if method == "paired" else None,
+            manual=manual_t,
+        )
+        return io.NodeOutput(
+            float(estimate.t.mean()),
+            float(estimate.snr_db.mean()),
+            estimate.report,
+            _picture(estimate, pictures[0], config),
+        )
+
+
+def _reference(image: Tensor, prepared: Prepared, config: AlloSR2Config) -> Prepared:
+    """The true picture at the result's size, repeated over the batch if there is only one."""
+    rgb, _ = split_alpha(image)
+    batch = prepared.pixels.shape[0]
+    if rgb.shape[0] not in (1, batch):
+        raise AlloSR2Error(f"expected 1 or {batch} images on hr_reference; got {rgb.shape[0]}")
+    rgb = resize_bicubic(rgb, prepared.height, prepared.width).expand(batch, -1, -1, -1)
+    return prepare(rgb, config, scale=1.0)
+
+
+def _picture(estimate: TimestepEstimate, prepared: Prepared, config: AlloSR2Config) -> Tensor:
+    """The local t* as a grey picture [B, H, W, 3] of the result's size; white is the checkpoint's t_max."""
+    t_B1hw = (t_from_rho(estimate.map) / config.t_max).clamp(0.0, 1.0)[:, None].float()
+    t_B1HW = F.interpolate(t_B1hw, size=prepared.pixels.shape[1:3], mode="bilinear", align_corners=False)
+    return crop(t_B1HW.movedim(1, -1), prepared.height, prepared.width).repeat(1, 1, 1, 3)

@@ -1,0 +1,66 @@
+"""TiledDecode: latents to the finished picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+from ..allosr2_core.color import COLOR_METHODS
+from ..allosr2_core.upscale import finish
+from . import host
+from .latent import KEY, check_unchanged, prepared_of
+
+if TYPE_CHECKING:
+    from comfy.sd import VAE
+
+
+class TiledDecode(io.ComfyNode):
+    """Decode in tiles, crop, match colours once over the whole picture, put the alpha channel back."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TiledDecode",
+            display_name="Tiled Decode (AlloSR2)",
+            category="AlloSR2",
+            description="Decodes in tiles without seams and without a change of colour, then crops to the exact size. "
+            "Latents of other nodes are simply decoded.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the AlloSR2 Loader."),
+                io.Latent.Input("latent", tooltip="The LATENT of AlloSR2 One-Step Upscale, or any other."),
+                io.Int.Input(
+                    "tile",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=16,
+                    tooltip="Side of a tile in pixels. 0 = as the free memory allows. In mode 'exact' it changes the "
+                    "memory needed, not the picture.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=["exact", "blend"],
+                    default="exact",
+                    tooltip="exact: every tile is decoded with its real surroundings, the result is that of one pass "
+                    "over the whole (VAEs that allow no such tiles make that one pass). blend: overlapping tiles are "
+                    "blended (any VAE).",
+                ),
+                io.Combo.Input(
+                    "color",
+                    options=list(COLOR_METHODS),
+                    default="none",
+                    tooltip="Give the result the colours of the input, once over the whole picture. none: leave it. "
+                    "wavelet: the input's low frequencies. adain: mean and spread of each RGB channel. lab: the same "
+                    "in CIELAB.",
+                ),
+            ],
+            outputs=[io.Image.Output("IMAGE", tooltip="The finished picture; RGBA if the input had an alpha channel.")],
+        )
+
+    @classmethod
+    def execute(cls, vae: VAE, latent: dict[str, Any], tile: int, mode: str, color: str) -> io.NodeOutput:
+        if KEY in latent:
+            check_unchanged(latent, int(vae.spacial_compression_decode()))
+        pixels = host.decode(vae, latent["samples"], tile=tile, exact=mode == "exact")
+        return io.NodeOutput(finish(pixels, prepared_of(latent, pixels), color) if KEY in latent else pixels)
