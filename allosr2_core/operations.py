@@ -14,13 +14,13 @@ class Operations(Protocol):
     """What a namespace of layers must offer: constructors with torch.nn's signatures, device and dtype included."""
 
     @property
-    def Linear(self) -> Callable[..., nn.Module]: ...  # noqa: N802 - the names of torch.nn
+    def Linear(self) -> Callable[..., nn.Module]: ...
 
     @property
-    def LayerNorm(self) -> Callable[..., nn.Module]: ...  # noqa: N802
+    def LayerNorm(self) -> Callable[..., nn.Module]: ...
 
     @property
-    def Conv2d(self) -> Callable[..., nn.Module]: ...  # noqa: N802
+    def Conv2d(self) -> Callable[..., nn.Module]: ...
 
     @property
-    def GroupNorm(self) -> Callable[..., nn.Module]: ...  # noqa: N802
+    def GroupNorm(self) -> Callable[..., nn.Module]: ...

@@ -171,7 +171,7 @@ class Flux(nn.Module):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
-    def _run(self, block: nn.Module, *args: Any) -> Any:  # noqa: ANN401 - whatever the block takes and gives
+    def _run(self, block: nn.Module, *args: Any) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)

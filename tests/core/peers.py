@@ -24,7 +24,7 @@ class Peers:
     def ready(self) -> None:
         assert self._line() == "ready", (self.folder / "peers.log").read_text()[-4000:]
 
-    def ask(self, job: str, **content: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the job takes
+    def ask(self, job: str, **content: Any) -> dict[str, Any]:
         self.asked += 1
         source, target = self.folder / f"job{self.asked}.pt", self.folder / f"answer{self.asked}.pt"
         torch.save({"job": job, **content}, source)

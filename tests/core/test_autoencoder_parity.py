@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from peers import Peers, randomize
+from .peers import Peers, randomize
 from torch import Tensor
 
 from allosr2_core.autoencoder import Autoencoder, AutoencoderParams

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peers import randomize
+from .peers import randomize
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from peers import Peers, randomize
+from .peers import Peers, randomize
 from torch import Tensor, nn
 
 from allosr2_core import lora

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from peers import Peers, randomize
+from .peers import Peers, randomize
 from torch import Tensor
 
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids
