@@ -12,15 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import allosr2_core
+from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image, save_image
+from allosr2_core.upscale import Upscaler
 
 from .eval_data import SCALE
 from .metrics.suite import METRICS_VERSION
-from .peers import PEERS, load_peer
+from .peers import load_peer
 from .wheels import SOURCES, sha256_of
 
 OURS = "v0"
@@ -42,7 +44,7 @@ class OurSettings:
     """How our checkpoint is run: the options of the command line of the same names."""
 
     checkpoint: Path | None  # None: the embedded one
-    t: str  # "predicted", "calibrated" or a number
+    t: str | float | None  # "predicted", "calibrated", a time in (0, 1), or None: what the checkpoint recommends
     realism: float
     color: str
 
@@ -58,25 +60,20 @@ def load_method(name: str, root: Path, ours: OurSettings) -> Method:
 
 def our_method(settings: OurSettings) -> Method:
     """Our checkpoint through the same pipeline as `python -m allosr2_core upscale` and the nodes."""
-    from allosr2_core.checkpoint import embedded_path
-
     path = settings.checkpoint or embedded_path()
+    if not path.is_file():
+        raise AlloSR2Error(f"{path.name}: expected a checkpoint file at {path.parent}; there is none")
     identity = f"ours {sha256_of(path)} {settings.t} {settings.realism} {settings.color} {core_digest()}"
     return Method(name=OURS, identity=identity, restore=_lazy(lambda: _load_ours(path, settings)))
 
 
 def _load_ours(path: Path, settings: OurSettings) -> Restore:
-    from allosr2_core.checkpoint import load_checkpoint
-    from allosr2_core.upscale import upscale_image
+    upscaler = Upscaler.from_checkpoint(load_checkpoint(path))
 
-    checkpoint = load_checkpoint(path)
-    t = settings.t if settings.t.isalpha() else float(settings.t)
-
-    @torch.inference_mode()
     def restore(lr_BCHW: Tensor) -> Tensor:
         image_BHWC = lr_BCHW.permute(0, 2, 3, 1)
-        result = upscale_image(checkpoint, image_BHWC, scale=SCALE, t=t, realism=settings.realism, color=settings.color)
-        return result.permute(0, 3, 1, 2)
+        options = {"t": settings.t, "realism": settings.realism, "color": settings.color}
+        return upscaler.upscale(image_BHWC, scale=SCALE, **options).permute(0, 3, 1, 2)
 
     return restore
 
@@ -139,6 +136,3 @@ class ResultStore:
 
     def _path(self, key: str, suffix: str) -> Path | None:
         return None if self.folder is None else self.folder / key[:2] / f"{key}{suffix}"
-
-
-__all__ = ["METHODS", "OURS", "PEERS", "Method", "OurSettings", "ResultStore", "core_digest", "load_method"]

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from allosr2_core.checkpoint import embedded_path
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import save_image
 
@@ -116,6 +117,16 @@ def _choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
+def _time(text: str) -> str | float:
+    """Parser of --t."""
+    if text in ("predicted", "calibrated"):
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected predicted, calibrated or a number; got {text!r}") from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train evaluate", description="Figures beside the peers.")
     parser.add_argument("--split", default="test", help="photos of this split (default: test)")
@@ -123,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", type=_choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
     parser.add_argument("--strength", type=_choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
     parser.add_argument("--limit", type=int, help="at most so many photos, evenly spread over the split")
-    parser.add_argument("--t", default="predicted", help=f"how {OURS} finds t*: predicted, calibrated or a number")
+    parser.add_argument("--t", type=_time, help="predicted, calibrated or a number (default: the checkpoint's own way)")
     parser.add_argument("--realism", type=float, default=1.0, help="0 = the input, 1 = as trained (default)")
     parser.add_argument("--color", default="none", help="colour matching of the result (default: none)")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
@@ -169,7 +180,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _describe(checkpoint: Path | None) -> dict[str, str]:
-    from allosr2_core.checkpoint import embedded_path
-
     path = checkpoint or embedded_path()
     return {"file": path.name, "sha256": sha256_of(path)}

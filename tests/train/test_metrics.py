@@ -139,8 +139,8 @@ def plain_niqe(rgb8: np.ndarray, mean: np.ndarray, covariance: np.ndarray, windo
                     vector += [shape, (right - left) * gamma(2 / shape) / gamma(1 / shape), left, right]
                 vectors.append(vector)
         features.append(np.array(vectors))
-        half = Image.fromarray(y.astype(np.float32)).resize((y.shape[1] // 2, y.shape[0] // 2), Image.Resampling.BICUBIC)
-        y = np.asarray(half, np.float64)
+        half_size = (y.shape[1] // 2, y.shape[0] // 2)
+        y = np.asarray(Image.fromarray(y.astype(np.float32)).resize(half_size, Image.Resampling.BICUBIC), np.float64)
     samples = np.concatenate(features, axis=1)
     difference = mean - samples.mean(axis=0)
     pooled = np.linalg.pinv((covariance + np.cov(samples, rowvar=False)) / 2)

