@@ -4,11 +4,12 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from .peers import Peers, randomize
 from torch import Tensor
 
 from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
 from allosr2_core.errors import AlloSR2Error
+
+from .peers import Peers, randomize
 
 TOLERANCE = 1e-5
 PARAMS = AutoencoderParams(

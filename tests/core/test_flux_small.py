@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from .peers import randomize
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, unpack
 from allosr2_core.transformer_layers import sinusoidal_features
+
+from .peers import randomize
 
 TINY = FluxParams(
     in_channels=16,

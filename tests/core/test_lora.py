@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from .peers import Peers, randomize
 from torch import Tensor, nn
 
 from allosr2_core import lora
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity
 from allosr2_core.weight_diff import apply_diff, export_diff
+
+from .peers import Peers, randomize
 
 PREFIX = "diffusion_model."
 FLUX_TARGETS = [

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from .peers import Peers, randomize
 from torch import Tensor
 
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids
+
+from .peers import Peers, randomize
 
 TOLERANCE = 1e-5
 DEV = FluxParams(
