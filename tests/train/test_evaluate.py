@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as functional
 from PIL import Image
 
+from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.upscale import Upscaler
+from tests.support.small_checkpoint import save_small_checkpoint
 from train import evaluate as evaluation
 from train.eval_data import centre_crop, degradation_seed, evenly, load_photo, load_photos, low_resolution
 from train.eval_methods import METHODS, Method, OurSettings, ResultStore, load_method
@@ -177,6 +180,22 @@ def test_command_refuses_unknown_names(options: list[str], capsys: pytest.Captur
     with pytest.raises(SystemExit) as stopped:
         evaluation.main(options)
     assert stopped.value.code == 2 and "expected" in capsys.readouterr().err
+
+
+def test_our_checkpoint_runs_through_the_core_pipeline(root: Path, suite: MetricSuite, tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    save_small_checkpoint(path)
+    ours = load_method("v0", tmp_path, OurSettings(checkpoint=path, t=None, realism=1.0, color="none"))
+    photo = load_photo(root / "photos" / "test" / "a.png")
+    assert photo is not None
+    lr = low_resolution(photo, "mild")
+    expected = Upscaler.from_checkpoint(load_checkpoint(path)).upscale(lr.permute(0, 2, 3, 1), scale=4.0)
+    assert torch.equal(ours.restore(lr), expected.permute(0, 3, 1, 2))
+    (_, record) = evaluation.evaluate([photo], ["mild"], [ours], suite, ResultStore(None))
+    assert record.values["psnr_y"] > 5.0
+
+    other = load_method("v0", tmp_path, OurSettings(checkpoint=path, t=0.1, realism=1.0, color="none"))
+    assert other.identity != ours.identity
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
