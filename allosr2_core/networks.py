@@ -21,7 +21,9 @@ class NullFlux(nn.Module):
 
     def __init__(self, params: FluxParams) -> None:
         super().__init__()
-        self.velocity = FluxVelocity(Flux(params))
+        flux = Flux(params)
+        flux.init_for_training()
+        self.velocity = FluxVelocity(flux)
         self.null_context = nn.Parameter(torch.zeros(1, 1, params.context_in_dim))
         self.null_pooled = nn.Parameter(torch.zeros(1, params.vec_in_dim))
 

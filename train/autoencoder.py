@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -23,7 +23,6 @@ from .photos import load_split
 from .preview import psnr, strip, validation_crops
 from .trunks import load_st_lpips
 
-EXPORT = "autoencoder.safetensors"
 
 
 def build(config: Config) -> PatchAutoencoder:
@@ -34,7 +33,7 @@ def build(config: Config) -> PatchAutoencoder:
 def load_trained(config: Config) -> PatchAutoencoder:
     """The frozen result of this stage."""
     model = build(config)
-    model.load_state_dict(load_file(Path(config.run.dir) / AutoencoderStage.name / EXPORT))
+    model.load_state_dict(load_file(Path(config.run.dir) / AutoencoderStage.name / "autoencoder.safetensors"))
     return model.eval().requires_grad_(False)
 
 
@@ -105,6 +104,3 @@ class AutoencoderStage(Stage):
             rows.append([*pictures, hr])
         strip(rows[:6], folder / f"{step:06d}.png")
         return {"psnr": sum(clean) / len(clean), "psnr_worst": min(clean), "psnr_noised": sum(noisy) / len(noisy)}
-
-    def export(self, averaged: nn.ModuleDict, folder: Path) -> None:
-        save_file(averaged["autoencoder"].state_dict(), folder / EXPORT)

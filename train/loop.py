@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -61,10 +62,6 @@ class Stage(nn.Module, ABC):
     def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
         """Write pictures made with the averaged weights; return validation figures for the log."""
 
-    @abstractmethod
-    def export(self, averaged: nn.ModuleDict, folder: Path) -> None:
-        """Write the stage's result for the next stage."""
-
 
 def lr_factor(step: int, optim: OptimConfig) -> float:
     """Warm-up, constant, linear decay to zero over the last `decay` steps."""
@@ -81,6 +78,14 @@ def write_atomically(path: Path, state: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def export(averaged: nn.ModuleDict, folder: Path) -> None:
+    """Write each averaged module as folder/<name>.safetensors, atomically: what the next stage starts from."""
+    for name, module in averaged.items():
+        temporary = folder / f"{name}.tmp"
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
+        temporary.replace(folder / f"{name}.safetensors")
 
 
 class Interrupted:
@@ -118,7 +123,7 @@ class Averages:
 def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int:
     """Train `stage` until its last step (or for `max_steps` more), resuming from its folder. Returns the step reached.
 
-    The folder config.run.dir/<stage> holds state.pt (resumable), log.jsonl, previews/ and, at the end, the export.
+    The folder config.run.dir/<stage> holds state.pt (resumable), the averaged modules as safetensors, log.jsonl, previews/.
     """
     run, optim = config.run, stage.optim
     folder = Path(run.dir) / stage.name
@@ -163,6 +168,7 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
                     "seconds": spent + now - started,
                 },
             )
+            export(averages.module, folder)
 
     started = saved = window = time.monotonic()
     window_step = step
@@ -205,9 +211,8 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
                 save(now)
                 saved = now
     save(time.monotonic())
-    if step >= optim.steps and accelerator.is_main_process:
-        stage.export(averages.module, folder)
-        log.info("%s: done, exported to %s", stage.name, folder)
+    if step >= optim.steps:
+        log.info("%s: done, averaged weights are in %s", stage.name, folder)
     return step
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from allosr2_core.flow import interpolate, x0_from_velocity
@@ -20,7 +20,6 @@ from .loop import Stage
 from .photos import load_split
 from .preview import psnr, strip, validation_crops
 
-EXPORT = "prior.safetensors"
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -33,7 +32,7 @@ def build(config: Config) -> nn.Module:
 def load_trained(config: Config) -> nn.Module:
     """The result of this stage (trainable; freeze it where it serves as the reference)."""
     model = build(config)
-    model.load_state_dict(load_file(Path(config.run.dir) / PriorStage.name / EXPORT))
+    model.load_state_dict(load_file(Path(config.run.dir) / PriorStage.name / "velocity.safetensors"))
     return model
 
 
@@ -99,6 +98,3 @@ class PriorStage(Stage):
 
     def _pixels(self, z: Tensor) -> Tensor:
         return self.autoencoder.decode(z).mul(0.5).add(0.5).clamp(0, 1)
-
-    def export(self, averaged: nn.ModuleDict, folder: Path) -> None:
-        save_file({k: v.contiguous() for k, v in averaged["velocity"].state_dict().items()}, folder / EXPORT)

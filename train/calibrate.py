@@ -1,0 +1,127 @@
+"""Measure t* on training pairs and write the checkpoint file from a run's averaged weights, finished or not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from allosr2_core.checkpoint import AlloSR2Config, embedded_path, save_checkpoint
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.flow import t_from_rho
+from allosr2_core.patch_autoencoder import PatchEncoder
+from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
+
+from .allosr2 import HEAD_WIDTH, SCALE
+from .autoencoder import build as build_autoencoder
+from .autoencoder import load_trained as load_autoencoder
+from .config import Config, load_config
+from .data import PhotoCrops, bicubic_up, mix_seed
+from .photos import load_split
+from .prior import build as build_network
+from .prior import load_trained as load_prior
+
+log = logging.getLogger(__name__)
+
+TILE_SIZE = 512
+STAGES = ("autoencoder", "prior", "allosr2")
+
+
+def load_module(module: nn.Module, path: Path) -> None:
+    """Fill a module from a stage's export; AlloSR2Error says which command makes the file."""
+    if not path.exists():
+        raise AlloSR2Error(f"expected {path}; run `python -m train {path.parent.name}` first")
+    module.load_state_dict(load_file(path))
+
+
+@torch.no_grad()
+def measure_rho(config: Config, encoder: PatchEncoder, pairs: int) -> torch.Tensor:
+    """rho of `pairs` fresh training pairs with the adapted encoder on the LR side, [pairs]."""
+    autoencoder, data = load_autoencoder(config), config.data
+    seed = mix_seed(config.run.seed, "calibrate")
+    paths = load_split(Path(data.root), "train")
+    crops = PhotoCrops(paths, Path(data.cache), data.crop, seed, data.strengths, 0, pairs, SCALE)
+    values = []
+    for i in range(pairs):
+        item = crops[i]
+        z_hr = autoencoder.encode(item["hr"][None].mul(2).sub(1))
+        values.append(paired_rho(encoder(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1)), z_hr))
+    return torch.cat(values)
+
+
+def training_record(config: Config, folder: Path) -> dict[str, object]:
+    """What the checkpoint says about its training: configuration, steps and hours of each stage, commit."""
+    stages = {}
+    for name in STAGES:
+        path = folder / name / "state.pt"
+        if path.exists():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
+    return {"config": asdict(config), "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
+
+
+def _commit() -> str:
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main(argv: list[str]) -> int:
+    """`python -m train calibrate --config ... [--out FILE] [--pairs N]`."""
+    parser = argparse.ArgumentParser(prog="python -m train calibrate", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
+    parser.add_argument("--out", type=Path, default=embedded_path())
+    parser.add_argument("--pairs", type=int, default=256, help="training pairs t* is measured on")
+    parser.add_argument("--t-method", choices=("predicted", "calibrated"), default="predicted")
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config)
+    folder = Path(config.run.dir)
+
+    autoencoder, encoder = load_autoencoder(config), build_autoencoder(config).encoder
+    network, head = build_network(config), SNRHead(SNRHeadParams(config.codec.latent_channels, HEAD_WIDTH))
+    for name, module in (("velocity", network), ("encoder", encoder), ("snr_head", head)):
+        load_module(module, folder / "allosr2" / f"{name}.safetensors")
+    rho = measure_rho(config, encoder, arguments.pairs)
+    t_star, times = calibrated_t(rho), t_from_rho(rho)
+    quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]
+    stage, codec = config.allosr2, config.codec
+    spec = AlloSR2Config(
+        base="allosr2-mini",
+        network={"type": config.network.type, "latent_channels": codec.latent_channels, **config.network.params},
+        autoencoder=asdict(codec),
+        snr_head=asdict(head.params),
+        init=stage.init,
+        t_star=round(min(max(t_star, stage.t_min), stage.t_max), 4),
+        t_min=stage.t_min,
+        t_max=stage.t_max,
+        t_method=arguments.t_method,
+        scale=SCALE,
+        trained_size=config.data.crop,
+        tile_size=TILE_SIZE,
+        latent_channels=codec.latent_channels,
+        latent_downscale=codec.patch,
+        latent_scale=1.0,
+        latent_shift=0.0,
+    )
+    record = training_record(config, folder) | {"t_quantiles_05_50_95": quantiles, "pairs": arguments.pairs}
+    save_checkpoint(
+        arguments.out,
+        spec,
+        record,
+        prior=load_prior(config),
+        network=network,
+        autoencoder=autoencoder,
+        encoder=encoder,
+        snr_head=head,
+    )
+    log.info("%s: %s", arguments.out, json.dumps({"t_star": spec.t_star, "t_quantiles": quantiles}))
+    return 0
