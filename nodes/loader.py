@@ -63,6 +63,14 @@ class AlloSR2Loader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        """Refuse unknown names before anything runs; ComfyUI 0.3.75 does not check the choices of V3 nodes."""
+        names = host.checkpoint_names()
+        if checkpoint is None or checkpoint in names:
+            return True
+        return f"expected one of {', '.join(names)}; got {checkpoint!r}"
+
+    @classmethod
     def fingerprint_inputs(cls, checkpoint: str, **_: object) -> tuple[str, int, int]:
         """Load again when the file behind the name was replaced."""
         state = host.checkpoint_path(checkpoint).stat()

@@ -71,10 +71,16 @@ class SNRTimestepEstimate(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Float.Output("t", tooltip="t*, for the upscale node. For several pictures their mean."),
-                io.Float.Output("snr_db", tooltip="Signal-to-noise ratio of the latents in decibels, likewise."),
-                io.String.Output("report", tooltip="The estimate in words, one line a picture."),
-                io.Image.Output("map", tooltip="Where the picture is degraded: brighter is worse."),
+                io.Float.Output(
+                    "t", display_name="t", tooltip="t*, for the upscale node. For several pictures their mean."
+                ),
+                io.Float.Output(
+                    "snr_db",
+                    display_name="snr_db",
+                    tooltip="Signal-to-noise ratio of the latents in decibels, likewise.",
+                ),
+                io.String.Output("report", display_name="report", tooltip="The estimate in words, one line a picture."),
+                io.Image.Output("map", display_name="map", tooltip="Where the picture is degraded: brighter is worse."),
             ],
         )
 

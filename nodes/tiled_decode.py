@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..allosr2_core.color import COLOR_METHODS
+from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.upscale import finish
 from . import host
 from .latent import KEY, check_unchanged, prepared_of
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
+
+MODES = ("exact", "blend")
 
 
 class TiledDecode(io.ComfyNode):
@@ -40,8 +43,8 @@ class TiledDecode(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=["exact", "blend"],
-                    default="exact",
+                    options=list(MODES),
+                    default=MODES[0],
                     tooltip="exact: every tile is decoded with its real surroundings, the result is that of one pass "
                     "over the whole (VAEs that allow no such tiles make that one pass). blend: overlapping tiles are "
                     "blended (any VAE).",
@@ -60,6 +63,8 @@ class TiledDecode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: VAE, latent: dict[str, Any], tile: int, mode: str, color: str) -> io.NodeOutput:
+        if mode not in MODES:
+            raise AlloSR2Error(f"expected mode to be one of {MODES}; got {mode!r}")
         if KEY in latent:
             check_unchanged(latent, int(vae.spacial_compression_decode()))
         pixels = host.decode(vae, latent["samples"], tile=tile, exact=mode == "exact")

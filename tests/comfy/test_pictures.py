@@ -1,0 +1,130 @@
+"""Pictures of every kind through the nodes, against the library on the same file and checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfy_server import ComfyServer, WorkflowResult
+from PIL import Image
+from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, without_t
+
+from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.image import load_image
+from allosr2_core.upscale import Upscaler
+
+TOLERANCE = 2  # of 255
+SMALL = "small.safetensors"
+
+
+@pytest.fixture(scope="module")
+def upscaler(small_checkpoint: Path) -> Upscaler:
+    return Upscaler.from_checkpoint(load_checkpoint(small_checkpoint))
+
+
+def pixels(result: WorkflowResult) -> np.ndarray:
+    (path,) = result.images
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def bytes_of(image: torch.Tensor) -> np.ndarray:
+    return (image[0] * 255.0).round().clamp(0, 255).numpy().astype(int)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("photo.png", {}),
+        ("photo.png", {"scale": 2.5, "realism": 0.4}),
+        ("photo.png", {"long_edge": 77}),
+        ("wide.png", {}),
+        ("wide.png", {"tile": 64, "overlap": 16}),
+        ("grey.png", {}),
+        ("dot.png", {}),
+        ("tiny.png", {}),
+    ],
+    ids=str,
+)
+def test_same_picture_as_the_library(
+    server: ComfyServer, upscaler: Upscaler, name: str, options: dict[str, Any]
+) -> None:
+    inputs = {"target_long_edge" if key == "long_edge" else key: value for key, value in options.items()}
+    found = pixels(server.run(without_t(example(SMALL, name, n4=inputs))))
+    if "long_edge" in options:
+        options = {"scale": None, **options}
+    expected = bytes_of(upscaler.upscale(load_image(server.input / name).image_BHWC, **options))
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= TOLERANCE
+
+
+def test_alpha_channel_is_kept(server: ComfyServer, upscaler: Upscaler) -> None:
+    workflow = without_t(example(SMALL, "rgba.png", n4={"image": ["20", 0]}))
+    found = pixels(server.run(with_node(workflow, "20", "JoinImageWithAlpha", image=[IMAGE, 0], alpha=[IMAGE, 1])))
+    expected = bytes_of(upscaler.upscale(load_image(server.input / "rgba.png").image_BHWC))
+    assert found.shape == expected.shape == (52, 84, 4)
+    assert np.abs(found - expected).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["auto", "predicted", "calibrated", "manual"])
+def test_estimated_t_reaches_the_upscaler(server: ComfyServer, upscaler: Upscaler, method: str) -> None:
+    found = pixels(server.run(example(SMALL, "photo.png", n3={"method": method, "manual_t": 0.45})))
+    t = {"auto": None, "manual": 0.45}.get(method, method)
+    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, t=t))
+    assert np.abs(found - expected).max() <= TOLERANCE
+
+
+def test_paired_estimate_of_the_same_picture_is_the_smallest_t(server: ComfyServer) -> None:
+    workflow = example(SMALL, "photo.png", n3={"method": "paired", "hr_reference": [IMAGE, 0]})
+    workflow = with_node(workflow, "21", "PreviewAny", source=["3", 2])
+    shown = server.run(workflow).outputs["21"]["text"][0]
+    assert "t* = 0.050 (clamped from 0.0" in shown
+
+
+def test_map_has_the_results_size(server: ComfyServer) -> None:
+    workflow = with_node(
+        example(SMALL, "tiny.png", n3={"scale": 3.0}), "6", "SaveImage", images=["3", 3], filename_prefix="map"
+    )
+    assert pixels(server.run(workflow)).shape == (9, 15, 3)
+
+
+@pytest.mark.parametrize("options", [{"mode": "blend", "tile": 128}, {"mode": "exact", "tile": 64}], ids=str)
+def test_decode_tiles_do_not_show(server: ComfyServer, upscaler: Upscaler, options: dict[str, Any]) -> None:
+    found = pixels(server.run(without_t(example(SMALL, "wide.png", n5=options))))
+    expected = bytes_of(upscaler.upscale(load_image(server.input / "wide.png").image_BHWC))
+    assert np.abs(found - expected).max() <= (TOLERANCE if options["mode"] == "exact" else 8)
+
+
+def test_colours_are_matched(server: ComfyServer, upscaler: Upscaler) -> None:
+    found = pixels(server.run(without_t(example(SMALL, "photo.png", n5={"color": "wavelet"}))))
+    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, color="wavelet"))
+    assert np.abs(found - expected).max() <= TOLERANCE
+
+
+def test_core_vae_decode_takes_our_latent(server: ComfyServer) -> None:
+    ours = pixels(server.run(without_t(example(SMALL, "photo.png"))))
+    workflow = without_t(example(SMALL, "photo.png"))
+    theirs = pixels(server.run(with_node(workflow, DECODE, "VAEDecode", samples=[UPSCALE, 0], vae=[LOADER, 1])))
+    assert theirs.shape == (112, 160, 3) and ours.shape == (112, 160, 3)
+    assert np.abs(theirs - ours).max() <= TOLERANCE
+
+
+def test_tiled_decode_takes_the_latent_of_core_nodes(server: ComfyServer) -> None:
+    workflow = with_node(without_t(example(SMALL, "photo.png")), "22", "VAEEncode", pixels=[IMAGE, 0], vae=[LOADER, 1])
+    tiled = with_node(
+        workflow, DECODE, "TiledDecode", vae=[LOADER, 1], latent=["22", 0], tile=0, mode="exact", color="none"
+    )
+    plain = with_node(workflow, DECODE, "VAEDecode", samples=["22", 0], vae=[LOADER, 1])
+    for work in (tiled, plain):
+        del work[UPSCALE]
+    assert np.abs(pixels(server.run(tiled)) - pixels(server.run(plain))).max() <= TOLERANCE
+
+
+def test_a_pictures_place_in_the_batch_changes_nothing(server: ComfyServer) -> None:
+    alone = pixels(server.run(without_t(example(SMALL, "photo.png"))))
+    workflow = without_t(example(SMALL, "photo.png", n4={"image": ["24", 0]}))
+    workflow = with_node(workflow, "23", "ImageInvert", image=[IMAGE, 0])
+    workflow = with_node(workflow, "24", "ImageBatch", image1=["23", 0], image2=[IMAGE, 0])
+    result = server.run(workflow)
+    assert len(result.images) == 2
+    assert np.abs(np.asarray(Image.open(result.images[1])).astype(int) - alone).max() <= 1

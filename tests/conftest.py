@@ -1,0 +1,28 @@
+"""Fixtures every test folder may use: the ComfyUI tree, and a small checkpoint with random weights."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+for folder in (REPOSITORY / "tools", REPOSITORY / "tests" / "support"):
+    sys.path.insert(0, str(folder))
+
+
+@pytest.fixture(scope="session")
+def comfyui_root() -> Path:
+    """ComfyUI 0.3.75, fetched into the ignored cache the first time."""
+    import comfyui
+
+    return comfyui.fetch()
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny AlloSR2 checkpoint with random weights, in which every part has an effect."""
+    from small_checkpoint import save_small_checkpoint
+
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    save_small_checkpoint(path)
+    return path
