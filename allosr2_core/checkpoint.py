@@ -194,7 +194,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def _parse_metadata(metadata: Mapping[str, str], where: str) -> tuple[AlloSR2Config, dict[str, Any]]:
     version = metadata.get(FORMAT_KEY)
     if version is None:
-        raise AlloSR2Error(f"{where}: expected an AlloSR2 checkpoint ({FORMAT_KEY} in its metadata); this is another file")
+        raise AlloSR2Error(
+            f"{where}: expected an AlloSR2 checkpoint ({FORMAT_KEY} in its metadata); this is another file"
+        )
     if version != str(FORMAT):
         raise AlloSR2Error(f"{where}: expected {FORMAT_KEY} {FORMAT}; got {version!r}, a newer pack may read it")
     try:

@@ -144,8 +144,8 @@ class PatchAutoencoder(nn.Module):
     def set_basis(self, mean_P: Tensor, components_PC: Tensor, std_C: Tensor) -> None:
         """Write the linear part. P = 3 * patch^2 values of a patch in `pixel_unshuffle` order (channel, row, column).
 
-        encode: (patch - mean) . component / std;  decode: mean + sum of z * std * component, where mean is the colour mean
-        of `mean_P`. Raises on wrong shapes.
+        encode: (patch - mean) . component / std;  decode: mean + sum of z * std * component, where mean is the colour
+        mean of `mean_P`. Raises on wrong shapes.
         """
         p, c = self.params.patch, self.params.latent_channels
         size = 3 * p * p

@@ -1,4 +1,4 @@
-"""How degraded is this latent? rho = RMS(z_L - z_H), its time t* = rho / (1 + rho), and a head that guesses it from z_L.
+"""How degraded is this latent? rho = RMS(z_L - z_H), its time t* = rho / (1 + rho), and a head that guesses it.
 
 The paper finds one global t* from the second-order statistics of paired latents (its Eq. 6); a time per image, and the
 head that predicts it, are this project's.
@@ -43,7 +43,7 @@ class SNRHead(nn.Module):
             nn.Conv2d(c, c, 3, padding=1, padding_mode="replicate"),
             nn.SiLU(),
         )
-        # Noise and blocking are the same everywhere in a picture, and clearer together: a global summary helps each cell.
+        # Noise and blocking are alike everywhere in a picture, and clearer together: a global summary helps each cell.
         self.summary = nn.Linear(2 * c, c)
         self.out = nn.Conv2d(c, 1, 1)
 
@@ -79,7 +79,11 @@ def head_loss(head: SNRHead, z_lr: Tensor, z_hr: Tensor) -> dict[str, Tensor]:
     z_lr, error = z_lr.detach(), (z_lr - z_hr).detach().float()
     log_power = head._log_power(z_lr)
     log_rho_B = 0.5 * log_power.flatten(1).exp().mean(dim=1).log()
-    local = F.adaptive_avg_pool2d(error.square().mean(dim=1, keepdim=True), log_power.shape[-2:]).clamp(min=1e-6).log()
+    local = (
+        F.adaptive_avg_pool2d(error.square().mean(dim=1, keepdim=True), (log_power.shape[-2], log_power.shape[-1]))
+        .clamp(min=1e-6)
+        .log()
+    )
     target_B = rms(error).clamp(min=1e-4).log()
     return {"snr_head": (log_rho_B - target_B).square().mean(), "snr_map": (log_power - local).square().mean()}
 

@@ -55,6 +55,12 @@ def time_embedding(t: Tensor, dim: int, max_period: float = 1000.0) -> Tensor:
     return torch.cat([angles_BD.cos(), angles_BD.sin()], dim=1)
 
 
+def zero_(layer: nn.Module) -> None:
+    """Set every parameter of a layer to zero, in place."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class TimeResBlock(nn.Module):
     """x + conv2(silu(scale-shift(conv1(silu(x))))); conv2 starts at zero, so a fresh block is the identity."""
 
@@ -63,15 +69,25 @@ class TimeResBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(time_dim, 2 * channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        zero_(self.conv2)
+        zero_(self.modulation)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.modulation(emb)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.conv1(F.silu(x)), 1.0 + scale)
         return x + self.conv2(F.silu(h))
+
+
+class Level(nn.ModuleList):
+    """The residual blocks of one resolution, in order."""
+
+    def __init__(self, channels: int, blocks: int, time_dim: int) -> None:
+        super().__init__(TimeResBlock(channels, time_dim) for _ in range(blocks))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, emb)
+        return x
 
 
 class VelocityUNet(nn.Module):
@@ -83,13 +99,12 @@ class VelocityUNet(nn.Module):
         c, n, d = params.channels, params.blocks, params.time_dim
         self.time_mlp = nn.Sequential(nn.Linear(d, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.conv_in = nn.Conv2d(params.latent_channels, c[0], 3, padding=1)
-        self.down = nn.ModuleList(nn.ModuleList(TimeResBlock(c[i], d) for _ in range(n[i])) for i in range(len(c)))
+        self.down = nn.ModuleList(Level(c[i], n[i], d) for i in range(len(c)))
         self.shrink = nn.ModuleList(nn.Conv2d(c[i], c[i + 1], 2, stride=2) for i in range(len(c) - 1))
         self.grow = nn.ModuleList(nn.ConvTranspose2d(c[i + 1], c[i], 2, stride=2) for i in range(len(c) - 1))
-        self.up = nn.ModuleList(nn.ModuleList(TimeResBlock(c[i], d) for _ in range(n[i])) for i in range(len(c) - 1))
+        self.up = nn.ModuleList(Level(c[i], n[i], d) for i in range(len(c) - 1))
         self.conv_out = nn.Conv2d(c[0], params.latent_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        zero_(self.conv_out)
 
     @property
     def radius(self) -> int:
@@ -113,15 +128,13 @@ class VelocityUNet(nn.Module):
         h = self.conv_in(h)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
-            for block in blocks:
-                h = block(h, emb)
+            h = blocks(h, emb)
             if level < len(self.shrink):
                 skips.append(h)
                 h = self.shrink[level](h)
         for level in reversed(range(len(self.grow))):
             h = self.grow[level](h) + skips.pop()
-            for block in self.up[level]:
-                h = block(h, emb)
+            h = self.up[level](h, emb)
         return self.conv_out(F.silu(h))[:, :, :height, :width]
 
 

@@ -1,6 +1,6 @@
 """The pipeline, shared by the command line and the nodes, so that both give the same picture.
 
-    image -> bicubic to the target size -> pad -> encode -> z_L -> t* -> one step of the flow -> decode -> crop -> colour
+    image -> bicubic to the target size -> pad -> encode -> z_L -> t* -> one flow step -> decode -> crop -> colour
 
 A host supplies its own `encode`, `velocity` and `decode`; the functions here never ask what is behind them.
 Tiles are in pixels of the target picture. `tick` is called once per tile of every part (progress and interrupts).
@@ -178,7 +178,7 @@ def restore(
     """The one step: z_L [B, C, h, w] and t [B] (or [1]) -> restored latents of the same shape.
 
     realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L): 0 is the input, 1 as trained.
-    Larger pictures than a tile are cut into overlapping tiles and blended. Non-finite results raise, saying what to try.
+    Pictures larger than a tile are cut into overlapping tiles and blended. Non-finite results raise, with what to try.
     """
     if realism < 0:
         raise AlloSR2Error(f"expected realism >= 0; got {realism}")

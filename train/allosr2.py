@@ -1,4 +1,4 @@
-"""Stage 3: the SR flow. One network learns the one step, keeps its path straight (FATC) and its results on the prior (ATM).
+"""Stage 3: the SR flow: one network learns the one step, a straight path (FATC) and to stay on the prior (ATM).
 
 Every pair starts at its own t*, measured from its latents; the SNR head learns to guess that time from z_L alone.
 """
@@ -171,9 +171,7 @@ class AlloSR2Stage(Stage):
                 "psnr_4steps": psnr(four, hr),
                 "lattice4": float(lattice(ours, 4)),
                 "t_error": float((t - t_paired).abs()),
-                "curvature": float(
-                    curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, self.stage.init)
-                ),
+                "curvature": float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, self.stage.init)),
             }
             for name, trunk in zip(self.stage.trunks, self.trunks, strict=True):
                 figures[name] = float(trunk(ours, hr).mean())
@@ -184,6 +182,3 @@ class AlloSR2Stage(Stage):
         strip(rows, folder / f"{step:06d}.png")
         latents = [self.autoencoder.encode(hr.mul(2).sub(1)) for hr, _ in self.validation]
         return sums | {"drift": flow_matching_error(velocity, latents)}
-
-
-

@@ -1,4 +1,4 @@
-"""Stage 1: the patch autoencoder. The linear basis comes from principal components; the residual branches are trained."""
+"""Stage 1: the patch autoencoder. Its linear basis is computed, its residual branches are trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier
@@ -22,7 +21,6 @@ from .loop import Stage
 from .photos import load_split
 from .preview import psnr, strip, validation_crops
 from .trunks import load_st_lpips
-
 
 
 def build(config: Config) -> PatchAutoencoder:

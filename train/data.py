@@ -81,7 +81,7 @@ def detail(hr: Tensor) -> float:
 
 
 class PhotoCrops(Dataset):
-    """Item i -> {"hr": [3, c, c], "lr": [3, c/4, c/4], "strength": index} in [0, 1]; "lr" only if `strengths` is given."""
+    """Item i -> {"hr": [3, c, c]} in [0, 1] and, if `strengths` is given, "lr": [3, c/4, c/4] and "strength": index."""
 
     def __init__(
         self,

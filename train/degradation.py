@@ -78,9 +78,10 @@ RECIPES: dict[Strength, Recipe] = {
 
 
 def degrade(hr: Tensor, strength: Strength, generator: torch.Generator, scale: int = 4) -> Tensor:
-    """High-resolution pictures [B, 3, H, W] in [0, 1] -> low-resolution [B, 3, H/scale, W/scale], 8-bit values in [0, 1].
+    """High-resolution pictures [B, 3, H, W] in [0, 1] -> low-resolution [B, 3, H/scale, W/scale] in [0, 1].
 
-    Every random number comes from `generator` (CPU). H and W must be multiples of `scale`. Unknown strength: error.
+    The result has 8-bit values. Every random number comes from `generator` (CPU). H and W must be multiples of `scale`;
+    an unknown strength is an error.
     """
     if strength not in RECIPES:
         raise AlloSR2Error(f"expected strength to be one of {STRENGTHS}; got {strength!r}")
@@ -146,7 +147,7 @@ def _resize_factor(rng: torch.Generator, ranges: Round) -> float:
 
 
 def random_kernel(rng: torch.Generator, sigma: tuple[float, float], sinc_probability: float) -> Tensor:
-    """A random blur kernel [k, k] that sums to one: Gaussian, generalised Gaussian, plateau (each iso- or anisotropic) or sinc."""
+    """A random blur kernel [k, k], sum 1: Gaussian, generalised Gaussian, plateau (iso- or anisotropic) or sinc."""
     size = _choice(rng, KERNEL_SIZES)
     if _uniform(rng) < sinc_probability:
         low = math.pi / 3 if size < 13 else math.pi / 5
@@ -163,7 +164,7 @@ def random_kernel(rng: torch.Generator, sigma: tuple[float, float], sinc_probabi
 
 
 def gaussian_kernel(size: int, sx: float, sy: float, theta: float, beta: float, plateau: bool) -> Tensor:
-    """exp(-(d/2)^beta), or 1/(1 + d^beta) for the plateau shape; d = squared Mahalanobis distance. [size, size], sum 1."""
+    """exp(-d^beta / 2), or 1/(1 + d^beta) for the plateau; d = squared Mahalanobis distance. [size, size], sum 1."""
     r = torch.arange(size, dtype=torch.float32) - size // 2
     y, x = torch.meshgrid(r, r, indexing="ij")
     u = math.cos(theta) * x + math.sin(theta) * y

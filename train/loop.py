@@ -71,7 +71,7 @@ def lr_factor(step: int, optim: OptimConfig) -> float:
 
 
 def write_atomically(path: Path, state: dict[str, Any]) -> None:
-    """torch.save to a temporary file beside `path`, fsync, rename: a kill leaves the old or the new file, never half."""
+    """torch.save to a temporary file, fsync, rename: a kill leaves the old or the new file, never half of one."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         torch.save(state, file)
@@ -123,7 +123,8 @@ class Averages:
 def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int:
     """Train `stage` until its last step (or for `max_steps` more), resuming from its folder. Returns the step reached.
 
-    The folder config.run.dir/<stage> holds state.pt (resumable), the averaged modules as safetensors, log.jsonl, previews/.
+    The folder config.run.dir/<stage> holds state.pt (resumable), the averaged modules as safetensors, log.jsonl and
+    previews/.
     """
     run, optim = config.run, stage.optim
     folder = Path(run.dir) / stage.name
@@ -203,7 +204,9 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
                 window, window_step = now, step
             if (step % run.preview_every == 0 or step == last) and accelerator.is_main_process:
                 figures = stage.preview(averages.module, folder / "previews", step)
-                log_file.write(json.dumps({"step": step} | {f"val_{k}": round(v, 5) for k, v in figures.items()}) + "\n")
+                log_file.write(
+                    json.dumps({"step": step} | {f"val_{k}": round(v, 5) for k, v in figures.items()}) + "\n"
+                )
                 log_file.flush()
                 log.info("%s %d val %s", stage.name, step, " ".join(f"{k} {v:.4g}" for k, v in figures.items()))
                 window, window_step = time.monotonic(), step

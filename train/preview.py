@@ -16,7 +16,7 @@ from .photos import load_split
 
 
 def centre_crop(photo: np.ndarray, side: int) -> Tensor:
-    """The central side x side square of [H, W, 3] uint8, or the largest multiple of 32 that fits -> [1, 3, s, s] in [0, 1]."""
+    """[H, W, 3] uint8 -> its central square [1, 3, s, s] in [0, 1]; s: `side`, or the largest multiple of 32 within."""
     height, width = photo.shape[:2]
     side = min(side, height // 32 * 32, width // 32 * 32)
     top, left = (height - side) // 2, (width - side) // 2
@@ -36,7 +36,7 @@ def psnr(x: Tensor, y: Tensor) -> float:
 
 
 def strip(rows: list[list[Tensor]], path: Path) -> None:
-    """Save a contact sheet: each row a list of [1, 3, H, W] pictures in [0, 1], cropped to the smallest and to 256 px."""
+    """Save a contact sheet: each row a list of [1, 3, H, W] pictures in [0, 1], centre-cropped to at most 256 px."""
     side = min(256, *(p.shape[-1] for row in rows for p in row))
     cells = [torch.cat([_centre(p, side) for p in row], dim=2) for row in rows]
     sheet = torch.cat(cells, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()

@@ -38,7 +38,7 @@ def load_trained(config: Config) -> nn.Module:
 
 @torch.no_grad()
 def flow_matching_error(velocity: nn.Module, latents: list[Tensor], seed: int = 0) -> float:
-    """Mean anchor loss over fixed times and noise: how good a generative flow this still is (the prior-drift figure)."""
+    """Mean anchor loss over fixed times and noise: how good a generative flow this still is (prior drift)."""
     rng = torch.Generator().manual_seed(seed)
     errors = []
     for z in latents:

@@ -1,8 +1,8 @@
 """Allomorphic trajectory matching (ATM): pull the distribution of one-step results onto the generative prior.
 
 One network carries two flows, told apart by the sign of its time: +t the generative flow, -t the flow of the SR outputs
-(our reading of the paper's section 3.4; its Eqs. 11-12 were not at hand). With both scores known at a noised output, their
-difference is the gradient of KL(p_SR || p_gen), so no discriminator is needed (distribution matching distillation).
+(our reading of the paper's section 3.4; its Eqs. 11-12 were not at hand). With both scores known at a noised output,
+their difference is the gradient of KL(p_SR || p_gen): no discriminator is needed (distribution matching distillation).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NORMALISER_FLOOR = 1e-3
 
 
 def fake_flow(velocity: VelocityFn, z_hat: Tensor, noise: Tensor, t: Tensor) -> dict[str, Tensor]:
-    """{"atm_fake": || v(z_t, -t) - (e - sg zhat) ||^2}, z_t built from the detached output: the model learns its own flow."""
+    """{"atm_fake": || v(z_t, -t) - (e - sg zhat) ||^2}: the model learns the flow of its own, detached outputs."""
     z_hat = z_hat.detach()
     v = velocity(interpolate(z_hat, noise, t), -t)
     return {"atm_fake": (v - velocity_target(z_hat, noise)).square().mean()}
@@ -35,8 +35,8 @@ def match_direction(z_hat: Tensor, z_t: Tensor, v_fake: Tensor, v_real: Tensor, 
     """The normalised step g: the score difference with its 1/t growth taken out, over mean |zhat - x0_real|.
 
     w = t^2 / (1 - t) / mean|zhat - x0_real| per sample. Since x0 = z_t - t v, this makes g exactly
-    (x0_fake - x0_real) / mean|zhat - x0_real|: the disagreement of the two denoised pictures, in units of the prior's own
-    correction, as in distribution matching distillation. Shapes [B, C, h, w], t [B].
+    (x0_fake - x0_real) / mean|zhat - x0_real|: the disagreement of the two denoised pictures, in units of the prior's
+    own correction, as in distribution matching distillation. Shapes [B, C, h, w], t [B].
     """
     x0_real = x0_from_velocity(z_t, v_real, t)
     scale_B = (z_hat - x0_real).abs().flatten(1).mean(dim=1).clamp(min=NORMALISER_FLOOR)

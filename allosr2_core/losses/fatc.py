@@ -1,8 +1,8 @@
 """Flow-anchored trajectory consistency (FATC): velocity supervision along the SR path, anchored to the generative flow.
 
 Our reading of the paper's section 3.3 (its Eqs. 9-10 were not at hand): the network is asked for the constant velocity
-of the straight path between z_H and the start state at times drawn from (0, t*], and, so that the pre-trained flow stays
-in the same field, for the generative velocity at all times.
+of the straight path between z_H and the start state at times drawn from (0, t*], and, so that the pre-trained flow
+stays in the same field, for the generative velocity at all times.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ..flow import Init, VelocityFn, interpolate, rms, sr_state, sr_velocity, ve
 def fatc(velocity: VelocityFn, z_hr: Tensor, z_lr: Tensor, t_star: Tensor, s: Tensor, init: Init) -> dict[str, Tensor]:
     """{"fatc": E_s || v(z_s, s) - u ||^2 / max(1, E||u||^2 per sample)}.
 
-    z_hr, z_lr: [B, C, h, w].  t_star: [B] each pair's own time.  s: [B] in (0, t*]. Gradients do not flow into z_lr: the
-    target contains it, and an encoder could lower the loss by moving the target. The per-sample normaliser is about 1/2
-    while t* is the pair's own and keeps a severe pair under a clamped t* from exploding.
+    z_hr, z_lr: [B, C, h, w].  t_star: [B] each pair's own time.  s: [B] in (0, t*]. Gradients do not flow into z_lr:
+    the target contains it, and an encoder could lower the loss by moving the target. The per-sample normaliser is about
+    2 while t* is the pair's own and keeps a severe pair under a clamped t* from exploding.
     """
     z_lr = z_lr.detach()
     u = sr_velocity(z_hr, z_lr, t_star, init)

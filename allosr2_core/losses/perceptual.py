@@ -18,7 +18,7 @@ FeatureFn = Callable[[Tensor], Sequence[Tensor]]
 
 
 def shift(x: Tensor, dy: float, dx: float) -> Tensor:
-    """Move a picture by (dy, dx) pixels, 0 <= d, bilinear, and crop what left the frame: [B, C, H, W] -> [B, C, H', W'].
+    """Move a picture by (dy, dx) >= 0 pixels, bilinear, and crop what left the frame: [B, C, H, W] -> [B, C, H', W'].
 
     H' = H - floor(dy) - 1 and likewise W'; both pictures of a pair must be shifted alike.
     """
@@ -30,7 +30,7 @@ def shift(x: Tensor, dy: float, dx: float) -> Tensor:
 
 
 def feature_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the squared distance between channel-normalised features (as in LPIPS, without its weights)."""
+    """Mean over layers of the squared distance of channel-normalised features (as in LPIPS, without its weights)."""
     terms = [
         (F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)).square().sum(dim=1).mean()
         for x, y in zip(features_x, features_y, strict=True)
