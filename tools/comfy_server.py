@@ -230,6 +230,10 @@ class ComfyServer:
         """Cancel what is running."""
         self.request("POST", "/interrupt", {})
 
+    def forget(self) -> None:
+        """Drop the results kept from earlier runs, so that an equal workflow is worked through again."""
+        self.request("POST", "/free", {"free_memory": True, "unload_models": True})
+
     def queue(self, workflow: JSON) -> str:
         """Queue an API-format workflow and return its id; WorkflowError when validation refuses it."""
         status, body = self.request("POST", "/prompt", {"prompt": workflow})
