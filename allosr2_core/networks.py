@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,24 +39,59 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
 
     Raises AlloSR2Error on an unknown type and on unknown, missing or ill-fitting parameters.
     """
-    values = dict(spec)
-    kind, channels = values.pop("type", None), values.get("latent_channels")
+    values = dict(_mapping(spec, "network"))
+    kind = values.pop("type", None)
     if kind == "unet":
         return VelocityUNet(strict(UNetParams, values, "network"))
     if kind == "flux":
-        values.pop("latent_channels", None)
-        tokens = {"in_channels": 4 * (channels or 0), "out_channels": 4 * (channels or 0)}
-        return NullFlux(strict(FluxParams, values | tokens, "network"))
+        return NullFlux(_flux_params(values))
     raise AlloSR2Error(f"network: expected type to be one of {NETWORKS}; got {kind!r}")
 
 
+def _flux_params(values: dict[str, Any]) -> FluxParams:
+    """A token is a 2 x 2 patch of latents, so its width follows from the latent channels and is not stated twice."""
+    channels = values.pop("latent_channels", None)
+    if type(channels) is not int or channels < 1:
+        raise AlloSR2Error(f"network: latent_channels must be a positive integer, got {channels!r}")
+    stated = sorted(values.keys() & {"in_channels", "out_channels"})
+    if stated:
+        raise AlloSR2Error(f"network: unknown {stated}; they follow from latent_channels")
+    return strict(FluxParams, values | {"in_channels": 4 * channels, "out_channels": 4 * channels}, "network")
+
+
 def strict(kind: type, values: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401 - an instance of `kind`
-    """Build a dataclass from a mapping that must have exactly its fields."""
+    """Build a dataclass from a mapping, as JSON gives it, that must have exactly its fields, each of its type.
+
+    Raises AlloSR2Error with `where` and the names of the fields that are unknown, missing or of another type.
+    """
+    _mapping(values, where)
+    hints = typing.get_type_hints(kind)
     names = {field.name for field in dataclasses.fields(kind)}
     unknown, missing = sorted(set(values) - names), sorted(names - set(values))
     if unknown or missing:
         raise AlloSR2Error(f"{where}: expected the fields {sorted(names)}; unknown {unknown}, missing {missing}")
+    wrong = [f"{name}: {values[name]!r}" for name in sorted(names) if not _fits(hints[name], values[name])]
+    if wrong:
+        raise AlloSR2Error(f"{where}: expected values of the documented types; got {', '.join(wrong)}")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise AlloSR2Error(f"{where}: {error}") from error
+
+
+def _mapping(values: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise AlloSR2Error(f"{where}: expected a table of fields; got {values!r}")
+    return values
+
+
+def _fits(hint: Any, value: object) -> bool:  # noqa: ANN401 - a type annotation
+    """Whether a JSON value has an annotated type; annotations other than these are the dataclass's own business."""
+    if hint is int or hint is bool or hint is str:
+        return type(value) is hint
+    if hint is float:
+        return type(value) in (int, float)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(arguments[0], part) for part in value)
+    return isinstance(value, Mapping) if origin is Mapping else True
