@@ -26,7 +26,9 @@ LARGE_SIDE = 2000
 NOISY_PACKAGE = "enlightenment-data"
 """Photographs of this package carry sensor noise at full size and are halved when they are decoded."""
 MIN_DETAIL = 4.0
-"""Crops whose Laplacian has a smaller standard deviation (on 0-255 grey) are drawn again: sky teaches nothing."""
+"""Crops whose Laplacian has a smaller standard deviation (on 0-255 grey) are flat and mostly drawn again."""
+FLAT_SHARE = 0.15
+"""Chance that a flat crop is kept: sky teaches little, but a network that never saw any puts texture on it."""
 TRIES = 8
 
 
@@ -112,7 +114,7 @@ class PhotoCrops(Dataset):
         rng = torch.Generator().manual_seed(mix_seed(self.seed, "crop", self.start + item))
         hr = self._draw(rng)
         for _ in range(TRIES - 1):
-            if detail(hr) >= MIN_DETAIL:
+            if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < FLAT_SHARE:
                 break
             hr = self._draw(rng)
         batch = {"hr": hr}
