@@ -2,10 +2,14 @@
 
 Takes demo/input.* through example_workflows/api/allosr2_upscale.json and writes demo/output.png (exactly four times as
 large) and demo/compare.png (the input enlarged bicubically | the output).
+
+    python tools/demo.py                # the demo
+    python tools/demo.py --thumbnail    # afterwards: the picture of the workflow in ComfyUI's template browser
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -18,7 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 DEMO = REPOSITORY / "demo"
 WORKFLOW = REPOSITORY / "example_workflows" / "api" / "allosr2_upscale.json"
+THUMBNAIL = REPOSITORY / "example_workflows" / "allosr2_upscale.jpg"  # the front end looks for .jpg
 SCALE = 4
+THUMBNAIL_SIDE = 512  # px
 LABEL_HEIGHT = 28  # px
 GAP = 8  # px between the two pictures
 
@@ -58,6 +64,27 @@ def compare(before: Image.Image, after: Image.Image) -> Image.Image:
     return canvas
 
 
+def thumbnail(before: Image.Image, after: Image.Image) -> Image.Image:
+    """A square from the middle of the result, whose left half is the input enlarged bicubically."""
+    left = before.convert("RGB").resize(after.size, Image.Resampling.BICUBIC)
+    side = min(THUMBNAIL_SIDE, *after.size)
+    x, y = (after.width - side) // 2, (after.height - side) // 2
+    square = after.convert("RGB").crop((x, y, x + side, y + side))
+    square.paste(left.crop((x, y, x + side // 2, y + side)), (0, 0))
+    ImageDraw.Draw(square).line([(side // 2, 0), (side // 2, side)], fill="white", width=2)
+    return square
+
+
+def write_thumbnail() -> str:
+    """Make the thumbnail from the last demo's result; returns the line to print."""
+    result = DEMO / "output.png"
+    if not result.is_file():
+        raise DemoError("expected demo/output.png: run the demo first")
+    with Image.open(find_input(DEMO)) as before, Image.open(result) as after:
+        thumbnail(before, after).save(THUMBNAIL, quality=88)
+    return f"{THUMBNAIL.relative_to(REPOSITORY)} {THUMBNAIL.stat().st_size // 1024} KiB"
+
+
 def run() -> str:
     """Run the demo; returns the line to print."""
     source = find_input(DEMO)
@@ -80,8 +107,11 @@ def run() -> str:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--thumbnail", action="store_true", help="write example_workflows/allosr2_upscale.jpg")
+    options = parser.parse_args()
     try:
-        sys.stdout.write(run() + "\n")
+        sys.stdout.write((write_thumbnail() if options.thumbnail else run()) + "\n")
     except (DemoError, ServerError, WorkflowError, comfyui.FetchError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1

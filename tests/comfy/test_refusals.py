@@ -59,19 +59,32 @@ def test_paired_without_a_reference_is_refused(server: ComfyServer) -> None:
     assert "hr_reference" in str(failure(server, example(SMALL, "photo.png", n3={"method": "paired"})))
 
 
-def test_cancelling_takes_effect_within_a_tile(server: ComfyServer) -> None:
-    workflow = without_t(example(SMALL, "wide.png", n4={"scale": 8.0, "tile": 16, "overlap": 8}))
+def cancelled(server: ComfyServer, workflow: dict, after: float) -> tuple[WorkflowError, float]:
+    """Run, cancel `after` seconds; the error, and how many seconds the cancelling took."""
     prompt = server.queue(workflow)
-    deadline = time.monotonic() + 20
-    while not server.get("/queue")["queue_running"] and time.monotonic() < deadline:
+    while not server.get("/queue")["queue_running"]:
         time.sleep(0.02)
-    cancelled: list[float] = []
-    timer = threading.Timer(0.7, lambda: (cancelled.append(time.monotonic()), server.interrupt()))
+    moments: list[float] = []
+    timer = threading.Timer(after, lambda: (moments.append(time.monotonic()), server.interrupt()))
     timer.start()
     with pytest.raises(WorkflowError) as caught:
         server.wait(prompt)
     timer.join()
-    assert caught.value.interrupted
-    assert time.monotonic() - cancelled[0] < 3.0
+    return caught.value, time.monotonic() - moments[0]
+
+
+def test_cancelling_takes_effect_within_a_tile(server: ComfyServer) -> None:
+    many_tiles = without_t(example(SMALL, "wide.png", n4={"scale": 8.0, "tile": 16, "overlap": 8}))
+    error, seconds = cancelled(server, many_tiles, after=0.7)
+    assert error.interrupted and error.node_type == "AlloSR2OneStepUpscale"
+    assert seconds < 3.0
     again = server.run(without_t(example(SMALL, "dot.png")))  # and the next workflow runs as if nothing had been
     assert len(again.images) == 1
+
+
+def test_the_decode_can_be_cancelled_too(server: ComfyServer) -> None:
+    server.run(without_t(example(SMALL, "wide.png", n4={"scale": 8.0})))  # its latents are kept by the host
+    many_tiles = without_t(example(SMALL, "wide.png", n4={"scale": 8.0}, n5={"tile": 8}))
+    error, seconds = cancelled(server, many_tiles, after=0.5)
+    assert error.interrupted and error.node_type == "TiledDecode"
+    assert seconds < 3.0

@@ -52,7 +52,7 @@ def test_comfy_run_gives_the_command_lines_picture(
     )
     assert done.returncode == 0, done.stdout + done.stderr + server.log_tail()
     written = sorted(set(server.output.iterdir()) - before)
-    assert len(written) == 1
+    assert len(written) == 1, done.stdout
     found = np.asarray(Image.open(written[0])).astype(int)
     assert found.shape == expected.shape == (360, 600, 3)
     assert np.abs(found - expected).max() <= TOLERANCE
