@@ -102,10 +102,26 @@ class AlloSR2Config:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 problems.append(f"{name} must be a finite number, got {value!r}")
+        if not problems and not self.latent_scale > 0:
+            problems.append(f"latent_scale must be positive, got {self.latent_scale!r}")
+        problems += self._contradictions()
         if not problems and not 0 < self.t_min <= self.t_star <= self.t_max < 1:
             problems.append(f"expected 0 < t_min <= t_star <= t_max < 1, got {self.t_min}, {self.t_star}, {self.t_max}")
         if problems:
             raise AlloSR2Error("checkpoint config: " + "; ".join(problems))
+
+    def _contradictions(self) -> list[str]:
+        """Facts that the architectures state as well, and state otherwise."""
+        parts = {"network": self.network, "autoencoder": self.autoencoder, "snr_head": self.snr_head}
+        found = [
+            f"latent_channels is {self.latent_channels!r} here and {part['latent_channels']!r} in {name}"
+            for name, part in parts.items()
+            if part.get("latent_channels", self.latent_channels) != self.latent_channels
+        ]
+        if self.autoencoder.get("patch", self.latent_downscale) != self.latent_downscale:
+            patch = self.autoencoder["patch"]
+            found.append(f"latent_downscale is {self.latent_downscale!r} here and patch {patch!r} in autoencoder")
+        return found
 
     def clamp_t(self, t: Tensor) -> Tensor:
         """t limited to the trained range."""
@@ -181,13 +197,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             config, training = _parse_metadata(metadata, where)
-            _check_names(expected_tensors(config), {k: file.get_slice(k) for k in file.keys()}, where)  # noqa: SIM118
+            try:
+                expected = expected_tensors(config)
+            except AlloSR2Error as error:
+                raise AlloSR2Error(f"{where}: config: {error}") from error
+            _check_names(expected, {k: file.get_slice(k) for k in file.keys()}, where)  # noqa: SIM118
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise AlloSR2Error(f"{where}: expected a complete safetensors file; {error}") from error
-    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        raise AlloSR2Error(f"{where}: expected finite weights; NaN or infinite values in {listed(broken)}")
+    _check_finite(tensors, where)
     return Checkpoint(config=config, training=training, tensors=tensors)
 
 
@@ -221,6 +239,12 @@ def _check_names(expected: Mapping[str, torch.Size], found: Mapping[str, Any], w
             raise AlloSR2Error(f"{where}: {name}: expected F16, BF16 or F32; got {dtype}")
 
 
+def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise AlloSR2Error(f"{where}: expected finite weights; NaN or infinite values in {listed(broken)}")
+
+
 def save_checkpoint(
     path: str | os.PathLike[str],
     config: AlloSR2Config,
@@ -238,7 +262,8 @@ def save_checkpoint(
     """Write a checkpoint atomically (temporary file, fsync, rename).
 
     `network` and `encoder` are the tuned versions of `prior` and `autoencoder.encoder`; their differences are stored,
-    taken from the base weights as *stored*, so that rounding to `dtype` is not counted twice.
+    taken from the base weights as *stored*, so that rounding to `dtype` is not counted twice. Raises AlloSR2Error, and
+    leaves an older file as it was, when a module does not fit the configuration or has values not finite in `dtype`.
     """
     base_flow, base_vae = _rounded(prior, dtype), _rounded(autoencoder, dtype)
     tensors = {FLOW + k: v for k, v in base_flow.state_dict().items()}
@@ -248,6 +273,7 @@ def save_checkpoint(
     tensors |= {HEAD + k: v for k, v in snr_head.state_dict().items()}
     stored = {k: v.detach().to("cpu", dtype).contiguous() for k, v in tensors.items()}
     _check_names(expected_tensors(config), {k: _Piece(v) for k, v in stored.items()}, Path(path).name)
+    _check_finite(stored, f"{Path(path).name} (in {dtype})")
     metadata = {
         FORMAT_KEY: str(FORMAT),
         CONFIG_KEY: json.dumps(dataclasses.asdict(config), sort_keys=True),

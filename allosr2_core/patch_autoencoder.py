@@ -36,6 +36,8 @@ class PatchAutoencoderParams:
     def __post_init__(self) -> None:
         if self.patch < 2 or self.latent_channels < 1 or self.latent_channels > 3 * self.patch**2:
             raise AlloSR2Error(f"expected patch >= 2 and 1..3*patch^2 latent channels; got {self}")
+        if self.hidden < 1 or self.blocks < 0 or self.pixel_channels < 1:
+            raise AlloSR2Error(f"expected positive widths and blocks >= 0; got {self}")
 
 
 class ConvBlock(nn.Module):

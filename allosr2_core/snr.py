@@ -25,6 +25,10 @@ class SNRHeadParams:
     hidden: int
     """Width of its convolutions."""
 
+    def __post_init__(self) -> None:
+        if self.latent_channels < 1 or self.hidden < 1:
+            raise AlloSR2Error(f"expected positive widths; got {self}")
+
 
 class SNRHead(nn.Module):
     """z_L [B, C, h, w] -> log rho [B]. Predicts a local error map at half resolution; rho is its root mean square."""
