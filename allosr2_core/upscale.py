@@ -8,6 +8,7 @@ Tiles are in pixels of the target picture. `tick` is called once per tile of eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -100,7 +101,9 @@ def from_network(pixels: Tensor) -> Tensor:
 
 
 def encode(backend: Backend, pixels: Tensor, config: AlloSR2Config, tile: int = 0, tick: Tick | None = None) -> Tensor:
-    """Padded pixels [B, H, W, 3] in [0, 1] -> scaled latents, tile by tile with exact context."""
+    """Padded pixels [B, H, W, 3] in [0, 1] -> scaled latents, tile by tile with exact context. Refuses NaN pixels."""
+    if not bool(torch.isfinite(pixels).all()):
+        raise AlloSR2Error("expected an image of finite pixels in 0..1; it has NaN or infinite values")
     cells = _tile_cells(config, tile)
     return exact_tiled(
         backend.encode, to_network(pixels), cells, backend.encoder_radius, 1.0 / config.latent_downscale, tick
@@ -175,13 +178,16 @@ def restore(
     overlap: int = DEFAULT_OVERLAP,
     tick: Tick | None = None,
 ) -> Tensor:
-    """The one step: z_L [B, C, h, w] and t [B] (or [1]) -> restored latents of the same shape.
+    """The one step: z_L [B, C, h, w] and t [B] (or one for all) -> restored latents of the same shape.
 
-    realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L): 0 is the input, 1 as trained.
-    Pictures larger than a tile are cut into overlapping tiles and blended. Non-finite results raise, with what to try.
+    t is limited to the trained range. realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L):
+    0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. Non-finite
+    results raise, with what to try.
     """
-    if realism < 0:
+    if not (math.isfinite(realism) and realism >= 0):
         raise AlloSR2Error(f"expected realism >= 0; got {realism}")
+    if t.numel() not in (1, z_lr.shape[0]):
+        raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
     cells, cells_overlap = flow_tile(config, tile, overlap)
     items = []
@@ -256,10 +262,11 @@ class Upscaler:
     def from_checkpoint(cls, checkpoint: Checkpoint, strength: float = 1.0) -> Upscaler:
         """Build every network of a checkpoint on the CPU in fp32."""
         autoencoder, network = checkpoint.build_autoencoder(strength), checkpoint.build_network(strength)
+        scale, shift = checkpoint.config.latent_scale, checkpoint.config.latent_shift
         backend = Backend(
-            encode=autoencoder.encode,
+            encode=lambda pixels: (autoencoder.encode(pixels) - shift) * scale,
             velocity=network,
-            decode=autoencoder.decode,
+            decode=lambda z: autoencoder.decode(z / scale + shift),
             encoder_radius=autoencoder.encoder_radius,
             decoder_radius=autoencoder.decoder_radius,
         )

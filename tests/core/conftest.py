@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from allosr2_core.checkpoint import Checkpoint, load_checkpoint
+from allosr2_core.upscale import Upscaler
+from tests.support.small_checkpoint import save_small_checkpoint
+
 from .peers import Peers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,3 +31,16 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
         yield answering
         assert process.stdin is not None
         process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A small one with random weights; its configuration is `small_config()`."""
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    save_small_checkpoint(path)
+    return load_checkpoint(path)
+
+
+@pytest.fixture(scope="session")
+def upscaler(checkpoint: Checkpoint) -> Upscaler:
+    return Upscaler.from_checkpoint(checkpoint)
