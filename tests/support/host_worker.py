@@ -78,13 +78,14 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
         device=model.load_device,
         sampler=comfy.samplers.ksampler("euler"),
         sigmas=torch.tensor([0.3, 0.0]),
-        latent_image=z[:1],
+        latent_image=model.model.process_latent_out(z[:1]),
         disable_pbar=True,
         seed=0,
     )
     times = torch.tensor([0.3])
     network = checkpoint.build_network(1.0)
-    out["sampler"] = gap(sampled, one_step(network, start_state(z[:1], times, "aligned"), times))
+    z_hr = one_step(network, start_state(z[:1], times, "aligned"), times)
+    out["sampler"] = gap(sampled, model.model.process_latent_out(z_hr))
 
     # the host's LoRA loader takes the same tensors from a file of their own, on top of what is there
     tuned, _ = comfy.sd.load_lora_for_models(model, None, checkpoint.group(LORA_FLOW), 0.5, 0.0)

@@ -35,8 +35,8 @@ def small_config(tile_size: int = 128) -> AlloSR2Config:
         tile_size=tile_size,
         latent_channels=CHANNELS,
         latent_downscale=4,
-        latent_scale=1.0,
-        latent_shift=0.0,
+        latent_scale=0.9,
+        latent_shift=0.05,
     )
 
 
