@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -169,7 +170,9 @@ def load_config(path: Path) -> Config:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AlloSR2Error(f"expected a configuration file at {path}; there is none") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise AlloSR2Error(f"expected a configuration file at {path}; {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AlloSR2Error(f"expected TOML in {path}; {error}") from error
     return from_table(Config, table, where=path.name)
 
@@ -207,4 +210,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - types 
         return float(value)
     if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
         raise AlloSR2Error(f"{where}: expected {plain.__name__}; got {value!r}")
+    if plain is float and not math.isfinite(value):
+        raise AlloSR2Error(f"{where}: expected a finite number; got {value!r}")
     return value

@@ -1,0 +1,102 @@
+"""Training configurations: every key present, known and of its type, or an error that names it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allosr2_core.errors import AlloSR2Error
+from tests.support.tiny_training import tiny_table, to_toml
+from train.config import Config, OptimConfig, from_table, load_config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def changed(root: Path, path: str, value: Any) -> dict[str, Any]:
+    """The tiny table with one entry, named like "prior.optim.lr", set (or dropped where value is None)."""
+    table = tiny_table(root)
+    *parents, key = path.split(".")
+    inner = table
+    for parent in parents:
+        inner = inner[parent]
+    if value is None:
+        del inner[key]
+    else:
+        inner[key] = value
+    return table
+
+
+def test_a_file_becomes_the_dataclasses_it_describes(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(to_toml(tiny_table(tmp_path)), encoding="utf-8")
+    config = load_config(path)
+    assert config == from_table(Config, tiny_table(tmp_path), "tiny.toml")
+    assert config.prior.optim == OptimConfig(4, 2, 1e-3, 1, 2, 0.9, 1.0)
+    assert config.data.strengths == (0.25, 0.5, 0.25)
+    assert config.allosr2.trunks == ()
+    assert config.network.params["channels"] == [8, 12]
+    assert dataclasses.asdict(config).keys() == tiny_table(tmp_path).keys()
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "train" / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_configurations_we_ship_are_read(path: Path) -> None:
+    config = load_config(path)
+    assert config.data.crop % 16 == 0
+    assert not Path(config.run.dir).is_absolute() and not Path(config.data.root).is_absolute()
+
+
+def test_a_misspelt_key_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(AlloSR2Error, match=r"x: unknown key 'autoencodr'; did you mean 'autoencoder'\?"):
+        from_table(Config, {**tiny_table(tmp_path), "autoencodr": {}}, "x")
+    with pytest.raises(AlloSR2Error, match=r"x.prior.optim: unknown key 'warm_up'; did you mean 'warmup'\?"):
+        from_table(Config, changed(tmp_path, "prior.optim.warm_up", 5), "x")
+    with pytest.raises(AlloSR2Error, match="x.run: unknown key 'zzz'; known keys: dir, seed, threads"):
+        from_table(Config, changed(tmp_path, "run.zzz", 5), "x")
+
+
+@pytest.mark.parametrize("path", ["run", "run.seed", "allosr2.fatc", "autoencoder.optim.ema", "network.params"])
+def test_a_missing_key_is_named(tmp_path: Path, path: str) -> None:
+    with pytest.raises(AlloSR2Error, match=f"missing {path.rpartition('.')[2]}"):
+        from_table(Config, changed(tmp_path, path, None), "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("run.seed", 1.0, r"x.run.seed: expected int; got 1.0"),
+        ("run.seed", True, "expected int; got True"),
+        ("run.dir", 5, "expected str; got 5"),
+        ("run.save_minutes", "5", "expected float; got '5'"),
+        ("run.save_minutes", True, "expected float; got True"),
+        ("run.save_minutes", float("nan"), "expected a finite number"),
+        ("data", 5, "x.data: expected a table; got 5"),
+        ("data.strengths", 0.5, "expected a list; got 0.5"),
+        ("data.strengths", [0.5, 0.5], "expected 3 values"),
+        ("data.strengths", [0.5, 0.5, "0"], "x.data.strengths: expected float; got '0'"),
+        ("allosr2.trunks", "vgg", "expected a list; got 'vgg'"),
+        ("allosr2.trunks", ["a", 1], "expected str; got 1"),
+        ("network.params", [8], r"expected dict; got \[8\]"),
+    ],
+)
+def test_a_wrong_type_is_named(tmp_path: Path, path: str, value: object, reason: str) -> None:
+    with pytest.raises(AlloSR2Error, match=reason):
+        from_table(Config, changed(tmp_path, path, value), "x")
+
+
+def test_whole_numbers_are_accepted_where_a_float_is_meant(tmp_path: Path) -> None:
+    config = from_table(Config, changed(tmp_path, "run.save_minutes", 5), "x")
+    assert config.run.save_minutes == 5.0 and type(config.run.save_minutes) is float
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(AlloSR2Error, match="there is none"):
+        load_config(tmp_path / "missing.toml")
+    (tmp_path / "broken.toml").write_text("[run\nseed = 1")
+    with pytest.raises(AlloSR2Error, match="expected TOML in .*broken.toml"):
+        load_config(tmp_path / "broken.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00r")
+    with pytest.raises(AlloSR2Error, match="expected TOML in .*binary.toml"):
+        load_config(tmp_path / "binary.toml")
+    with pytest.raises(AlloSR2Error, match="expected a configuration file"):
+        load_config(tmp_path)

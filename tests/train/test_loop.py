@@ -1,0 +1,216 @@
+"""The training loop on a problem of sixteen numbers: resuming, interrupts, diverging, what is written."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from allosr2_core.errors import AlloSR2Error
+from tests.support.tiny_training import tiny_table
+from train.config import Config, OptimConfig, from_table
+from train.data import mix_seed
+from train.loop import Averages, Stage, lr_factor, run_stage, write_atomically
+
+
+class Numbers(Dataset):
+    """Item i is a pure function of start + i."""
+
+    def __init__(self, start: int, length: int) -> None:
+        self.start, self.length = start, length
+
+    def __len__(self) -> int:
+        return self.length - self.start
+
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(mix_seed("numbers", self.start + item))
+        return {"x": torch.randn(4, generator=rng)}
+
+
+class Toy(Stage):
+    """A linear map that learns to double its input; a second, slower module learns an offset."""
+
+    name: ClassVar[str] = "toy"
+
+    def __init__(self, config: Config, kill_at: int = -1, nan_at: int = -1) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.optim = config.prior.optim
+        self.trained = nn.ModuleDict({"map": nn.Linear(4, 4), "offset": nn.Linear(1, 4)})
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.kill_at, self.nan_at = kill_at, nan_at
+        self.seen: list[Tensor] = []
+
+    def dataset(self, start: int) -> Numbers:
+        return Numbers(start, self.optim.steps * self.optim.batch)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"fit": 1.0, "absent": 5.0}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [
+            {"params": list(self.trained["map"].parameters()), "lr_scale": 1.0},
+            {"params": list(self.trained["offset"].parameters()), "lr_scale": 0.5},
+        ]
+
+    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+        self.seen.append(batch["x"])
+        if step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=rng)
+        y = self.trained["map"](x) + self.trained["offset"](torch.ones(1))
+        fit = (y - 2 * batch["x"]).square().mean()
+        return {"fit": fit * (float("nan") if step == self.nan_at else 1.0), "unweighted": fit.detach() + 1}
+
+    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
+        (folder / f"{step:06d}.txt").touch()
+        return {"norm": float(averaged["map"].weight.norm())}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return in_folder(tmp_path)
+
+
+def in_folder(root: Path, steps: int = 10) -> Config:
+    return from_table(Config, tiny_table(root, steps), "x")
+
+
+def state_of(config: Config) -> dict[str, Any]:
+    return torch.load(Path(config.run.dir) / "toy" / "state.pt", weights_only=True)
+
+
+def assert_equal(one: Any, two: Any, where: str = "") -> None:
+    """Nested dicts and lists, tensors equal to the bit; "seconds" is allowed to differ."""
+    assert type(one) is type(two), where
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for key in one.keys() - {"seconds"}:
+            assert_equal(one[key], two[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two), where
+        for i, (a, b) in enumerate(zip(one, two, strict=True)):
+            assert_equal(a, b, f"{where}[{i}]")
+    else:
+        assert torch.equal(one, two) if isinstance(one, Tensor) else one == two, where
+
+
+def test_five_steps_and_five_more_are_ten(tmp_path: Path) -> None:
+    """Weights, averages and optimiser, to the bit; the second half sees the samples the first has not seen."""
+    whole, parts = in_folder(tmp_path / "whole"), in_folder(tmp_path / "parts")
+    straight, first, second = Toy(whole), Toy(parts), Toy(parts)
+    assert run_stage(straight, whole) == 10
+    assert run_stage(first, parts, max_steps=5) == 5
+    assert state_of(parts)["step"] == 5
+    assert run_stage(second, parts, max_steps=5) == 10
+    assert_equal(state_of(parts), state_of(whole))
+    assert_equal(first.seen + second.seen, straight.seen)
+    assert_equal(
+        load_file(Path(parts.run.dir) / "toy" / "map.safetensors"),
+        load_file(Path(whole.run.dir) / "toy" / "map.safetensors"),
+    )
+    trained, initial = straight.trained.state_dict(), Toy(whole).trained.state_dict()
+    assert all(not torch.equal(trained[name], initial[name]) for name in trained)
+
+
+def test_a_finished_run_does_nothing_more(config: Config) -> None:
+    run_stage(Toy(config), config)
+    before = state_of(config)
+    again = Toy(config)
+    assert run_stage(again, config) == 10
+    assert again.seen == []
+    assert_equal(state_of(config), before)
+
+
+def test_a_termination_saves_and_the_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole, cut = in_folder(tmp_path / "whole"), in_folder(tmp_path / "cut")
+    run_stage(Toy(whole), whole)
+    handler = signal.getsignal(signal.SIGTERM)
+    assert run_stage(Toy(cut, kill_at=2), cut) == 3  # the step at hand is finished
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert state_of(cut)["step"] == 3
+    assert run_stage(Toy(cut), cut) == 10
+    assert_equal(state_of(cut), state_of(whole))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_state(config: Config) -> None:
+    run_stage(Toy(config), config, max_steps=2)
+    before = state_of(config)
+    with pytest.raises(AlloSR2Error, match=r"toy: loss is nan at step 4: .*'fit': nan"):
+        run_stage(Toy(config, nan_at=4), config)
+    assert_equal(state_of(config), before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_a_run_leaves_behind(config: Config) -> None:
+    stage = Toy(config)
+    run_stage(stage, config)
+    folder = Path(config.run.dir) / "toy"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "log.jsonl",
+        "map.safetensors",
+        "offset.safetensors",
+        "previews",
+        "state.pt",
+    ]
+    state = state_of(config)
+    for name, module in stage.trained.items():
+        exported = load_file(folder / f"{name}.safetensors")
+        module.load_state_dict(exported)  # strict
+        for key, value in exported.items():
+            assert torch.equal(value, state["averaged"][f"{name}.{key}"])
+            assert not torch.equal(value, state["trained"][f"{name}.{key}"])
+    assert [p.name for p in (folder / "previews").iterdir()] == ["000010.txt"]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [*range(1, 11), 10]
+    assert lines[0].keys() == {"step", "total", "fit", "unweighted", "grad_norm", "steps_per_s", "seconds"}
+    assert lines[0]["total"] == lines[0]["fit"]
+    assert lines[-1].keys() == {"step", "val_norm"}
+
+
+def test_every_module_learns_at_its_own_rate(config: Config) -> None:
+    """Adam's first step has the size of the learning rate (warm-up is over at once here)."""
+    stage = Toy(config)
+    before = {name: value.clone() for name, value in stage.trained.state_dict().items()}
+    run_stage(stage, config, max_steps=1)
+    for name, value in stage.trained.state_dict().items():
+        rate = 1e-3 if name.startswith("map") else 0.5e-3
+        torch.testing.assert_close((value - before[name]).abs(), torch.full_like(value, rate), atol=2e-6, rtol=1e-3)
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
+    optim = OptimConfig(steps=100, batch=1, lr=1.0, warmup=10, decay=20, ema=0.9, grad_clip=1.0)
+    assert lr_factor(0, optim) == pytest.approx(0.1)
+    assert lr_factor(9, optim) == lr_factor(50, optim) == lr_factor(80, optim) == 1.0
+    assert lr_factor(90, optim) == pytest.approx(0.5)
+    assert lr_factor(99, optim) == pytest.approx(0.05)
+    bare = OptimConfig(steps=5, batch=1, lr=1.0, warmup=0, decay=0, ema=0.9, grad_clip=1.0)
+    assert [lr_factor(step, bare) for step in range(5)] == [1.0] * 5
+
+
+def test_averages_forget_the_beginning_quickly_and_the_rest_slowly() -> None:
+    trained, module = (nn.ModuleDict({"a": nn.Linear(1, 1, bias=False)}) for _ in range(2))
+    averages = Averages(module, decay=0.9)
+    with torch.no_grad():
+        module["a"].weight.fill_(0.0)
+        trained["a"].weight.fill_(1.0)
+    averages.update(trained, step=0)
+    assert float(module["a"].weight.detach()) == pytest.approx(1 - 1 / 10)
+    averages.update(trained, step=10_000)
+    assert float(module["a"].weight.detach()) == pytest.approx(1 - 0.1 * 0.9)
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_an_interrupted_write_leaves_the_old_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    write_atomically(path, {"step": 1})
+    with pytest.raises(Exception, match="pickle"):
+        write_atomically(path, {"step": lambda: None})
+    assert torch.load(path, weights_only=True) == {"step": 1}
