@@ -20,9 +20,9 @@ def comfyui_root() -> Path:
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny AlloSR2 checkpoint with random weights, in which every part has an effect."""
-    from small_checkpoint import save_small_checkpoint
+    """A tiny AlloSR2 checkpoint with random weights, in which every part, latent scale and shift included, has an effect."""
+    from small_checkpoint import save_small_checkpoint, small_config
 
     path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
-    save_small_checkpoint(path)
+    save_small_checkpoint(path, config=small_config(latent_scale=0.9, latent_shift=0.05))
     return path

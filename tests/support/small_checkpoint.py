@@ -13,7 +13,7 @@ from allosr2_core.snr import SNRHead, SNRHeadParams
 CHANNELS = 16
 
 
-def small_config(tile_size: int = 128) -> AlloSR2Config:
+def small_config(tile_size: int = 128, latent_scale: float = 1.0, latent_shift: float = 0.0) -> AlloSR2Config:
     return AlloSR2Config(
         base="allosr2-mini",
         network={
@@ -35,15 +35,15 @@ def small_config(tile_size: int = 128) -> AlloSR2Config:
         tile_size=tile_size,
         latent_channels=CHANNELS,
         latent_downscale=4,
-        latent_scale=0.9,
-        latent_shift=0.05,
+        latent_scale=latent_scale,
+        latent_shift=latent_shift,
     )
 
 
-def save_small_checkpoint(path: Path, seed: int = 0) -> None:
+def save_small_checkpoint(path: Path, seed: int = 0, config: AlloSR2Config | None = None) -> None:
     """Write it. Every part has an effect: the zero-initialised layers get weights, the tuned copies differ."""
     torch.manual_seed(seed)
-    config = small_config()
+    config = small_config() if config is None else config
     prior = _shaken(build_network(config.network), 0.03)
     autoencoder = PatchAutoencoder(PatchAutoencoderParams(**config.autoencoder))
     smooth = torch.nn.functional.interpolate(torch.rand(400, 3, 2, 2), size=(4, 4), mode="bicubic")
