@@ -20,7 +20,7 @@ def comfyui_root() -> Path:
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny AlloSR2 checkpoint with random weights, in which every part, latent scale and shift included, has an effect."""
+    """A tiny AlloSR2 checkpoint with random weights; every part has an effect, latent scale and shift too."""
     from small_checkpoint import save_small_checkpoint, small_config
 
     path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
