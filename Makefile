@@ -46,5 +46,5 @@ evaluate: $(VENV)/.ready
 	$(BIN)/python -m train evaluate --split test
 
 clean:
-	rm -rf $(VENV) .cache build dist *.egg-info demo/output.png demo/compare.png
+	rm -rf $(VENV) .cache build dist *.egg-info demo/output.png demo/compare.png demo/.work
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

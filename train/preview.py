@@ -35,11 +35,16 @@ def psnr(x: Tensor, y: Tensor) -> float:
     return -10 * math.log10(float((x - y).square().mean()) + 1e-12)
 
 
-def strip(rows: list[list[Tensor]], path: Path) -> None:
-    """Save a contact sheet: each row a list of [1, 3, H, W] pictures in [0, 1], centre-cropped to at most 256 px."""
+def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:
+    """Save a contact sheet of rows of [1, 3, H, W] pictures in [0, 1], centre-cropped to at most 256 px.
+
+    Rows go side by side in `columns` columns; what does not fill the last line stays black. Written atomically.
+    """
     side = min(256, *(p.shape[-1] for row in rows for p in row))
     cells = [torch.cat([_centre(p, side) for p in row], dim=2) for row in rows]
-    sheet = torch.cat(cells, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+    cells += [torch.zeros_like(cells[0])] * (-len(cells) % columns)
+    lines = [torch.cat(cells[i : i + columns], dim=2) for i in range(0, len(cells), columns)]
+    sheet = torch.cat(lines, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
     temporary = path.with_suffix(".tmp.png")
     Image.fromarray(sheet).save(temporary)
     temporary.replace(path)
