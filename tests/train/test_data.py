@@ -1,0 +1,197 @@
+"""Training crops: a pure function of seed and index, of the promised size, and seldom flat."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from allosr2_core.errors import AlloSR2Error
+from tests.support.tiny_training import write_photos
+from train import data
+from train.data import FLAT_SHARE, MIN_DETAIL, PhotoCrops, bicubic_up, decode_cached, detail, mix_seed, noisy_names
+from train.degradation import degrade
+from train.preview import centre_crop, psnr, strip
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    return write_photos(tmp_path, "train", [(90, 130), (160, 100), (70, 70)])
+
+
+def crops(paths: list[Path], strengths: tuple[float, ...] | None = (0.25, 0.5, 0.25), **options: int) -> PhotoCrops:
+    values = {"crop": 64, "seed": 1, "start": 0, "length": 40} | options
+    return PhotoCrops(paths, paths[0].parent / "cache", strengths=strengths, **values)
+
+
+def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+# ---- a pure function of seed and index ----
+
+
+def test_an_item_depends_on_seed_and_index_alone(photos: list[Path]) -> None:
+    one, two = crops(photos), crops(photos)
+    torch.manual_seed(0)
+    forward = [one[i] for i in range(6)]
+    torch.manual_seed(99)
+    backward = [two[i] for i in reversed(range(6))][::-1]
+    assert all(equal(a, b) for a, b in zip(forward, backward, strict=True))
+    assert not equal(forward[0], forward[1])
+    assert not equal(crops(photos, seed=2)[0], forward[0])
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(photos: list[Path]) -> None:
+    whole, rest = crops(photos), crops(photos, start=12)
+    assert (len(whole), len(rest), len(crops(photos, start=40))) == (40, 28, 0)
+    for i in range(4):
+        assert equal(rest[i], whole[12 + i])
+
+
+def test_seeds_are_stable_distinct_and_positive() -> None:
+    assert mix_seed(1, "crop", 0) == 1661582987815537467
+    seeds = {mix_seed(run, name, i) for run in range(5) for name in ("crop", "prior") for i in range(50)}
+    assert len(seeds) == 500
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert mix_seed(1, 23) != mix_seed(12, 3)
+
+
+# ---- what an item is ----
+
+
+def test_sizes_and_ranges(photos: list[Path]) -> None:
+    dataset = crops(photos)
+    for i in range(12):
+        item = dataset[i]
+        assert item.keys() == {"hr", "lr", "strength"}
+        assert item["hr"].shape == (3, 64, 64) and item["lr"].shape == (3, 16, 16)
+        assert 0.0 <= float(item["hr"].min()) <= float(item["hr"].max()) <= 1.0
+        assert item["hr"].is_contiguous()
+    assert crops(photos, strengths=None)[0].keys() == {"hr"}
+
+
+def test_the_low_resolution_side_is_the_degraded_high_resolution_side(photos: list[Path]) -> None:
+    """Same place and orientation: enlarged again it must resemble its own crop and no other."""
+    items = [crops(photos, strengths=(1.0, 0.0, 0.0))[i] for i in range(6)]
+    for i, item in enumerate(items):
+        up = bicubic_up(item["lr"][None], 4)[0]
+        distances = [float((up - other["hr"]).square().mean()) for other in items]
+        assert distances.index(min(distances)) == i
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_strengths_are_drawn_by_their_shares(photos: list[Path], index: int) -> None:
+    strengths = tuple(float(i == index) for i in range(3))
+    assert {int(crops(photos, strengths=strengths)[i]["strength"]) for i in range(5)} == {index}
+
+
+def test_crops_are_turned_and_mirrored_in_all_eight_ways(tmp_path: Path) -> None:
+    """A picture whose corners differ, as large as the crop: each item shows one of its eight orientations."""
+    corners = np.zeros((64, 64, 3), np.uint8)
+    corners[:32, :32], corners[:32, 32:], corners[32:, :32], corners[32:, 32:] = 0, 80, 160, 240
+    Image.fromarray(corners + np.random.default_rng(0).integers(0, 10, corners.shape, np.uint8)).save(
+        tmp_path / "a.png"
+    )
+    dataset = crops([tmp_path / "a.png"], strengths=None, length=200)
+    seen = set()
+    for i in range(80):
+        hr = dataset[i]["hr"]
+        quarters = (hr[0, :32, :32], hr[0, :32, 32:], hr[0, 32:, :32], hr[0, 32:, 32:])
+        seen.add(tuple(round(float(q.mean()) * 3) for q in quarters))
+    assert len(seen) == 8
+
+
+# ---- which photographs and crops ----
+
+
+def test_flat_crops_are_mostly_drawn_again(tmp_path: Path) -> None:
+    """Nine tenths of the picture are sky; without drawing again nearly that share of the crops would be."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((128, 1280, 3), 128, np.uint8)
+    pixels[:, :128] = rng.integers(0, 255, (128, 128, 3))
+    Image.fromarray(pixels).save(tmp_path / "sky.png")
+    dataset = crops([tmp_path / "sky.png"], strengths=None, length=400)
+    flat = sum(detail(dataset[i]["hr"]) < MIN_DETAIL for i in range(200)) / 200
+    # each flat draw is kept with FLAT_SHARE, the last of TRIES always
+    p = 1 - 128 / (1280 - 90)  # a crop's left edge misses the detail; crops are 64 to 128 px, 90 in the mean
+    expected = sum(p * FLAT_SHARE * (p * (1 - FLAT_SHARE)) ** i for i in range(data.TRIES - 1))
+    expected += p * (p * (1 - FLAT_SHARE)) ** (data.TRIES - 1)
+    assert flat == pytest.approx(expected, abs=0.1)
+    assert flat < p - 0.15
+
+
+def test_a_photograph_that_is_all_flat_still_gives_crops(tmp_path: Path) -> None:
+    Image.new("RGB", (80, 80), (10, 90, 200)).save(tmp_path / "blue.png")
+    assert crops([tmp_path / "blue.png"])[0]["hr"].shape == (3, 64, 64)
+
+
+def test_detail_is_the_deviation_of_the_laplacian() -> None:
+    assert detail(torch.full((3, 20, 20), 0.7)) == pytest.approx(0.0, abs=1e-3)
+    checkers = ((torch.arange(21)[:, None] + torch.arange(21)) % 2).float().expand(3, -1, -1)
+    assert detail(checkers) == pytest.approx(4 * 255, rel=0.01)  # -4 to 4 neighbours, half of them each
+
+
+def test_photographs_smaller_than_the_crop_are_left_out(photos: list[Path], tmp_path: Path) -> None:
+    Image.new("RGB", (63, 500), (255, 0, 0)).save(tmp_path / "narrow.png")
+    dataset = crops([*photos, tmp_path / "narrow.png"], strengths=None)
+    for i in range(20):
+        assert not bool((dataset[i]["hr"][0] == 1).all())
+    with pytest.raises(AlloSR2Error, match="at least 64 px; got 1"):
+        crops([tmp_path / "narrow.png"])
+
+
+def test_photographs_are_decoded_once_and_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0, 0] = 255
+    picture, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x0112] = 6  # rotate 90 degrees clockwise
+    picture.save(tmp_path / "turned.png", exif=exif)
+    decoded = decode_cached(tmp_path / "turned.png", tmp_path / "cache")
+    assert decoded.shape == (6, 4, 3) and decoded.dtype == np.uint8
+    assert decoded[0, 3].tolist() == [255, 255, 255]
+    (tmp_path / "turned.png").unlink()
+    assert np.array_equal(decode_cached(tmp_path / "turned.png", tmp_path / "cache"), decoded)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_noisy_photographs_are_halved(tmp_path: Path) -> None:
+    name = sorted(noisy_names())[0]
+    Image.new("L", (31, 20), 77).save(tmp_path / name, format="PNG")
+    assert decode_cached(tmp_path / name, tmp_path / "cache").shape == (10, 15, 3)
+
+
+# ---- previews ----
+
+
+def test_bicubic_up_keeps_a_flat_picture_and_the_range() -> None:
+    assert torch.equal(bicubic_up(torch.full((1, 3, 4, 5), 0.25), 4), torch.full((1, 3, 16, 20), 0.25))
+    sharp = bicubic_up((torch.arange(6) % 2).float().expand(1, 3, 6, 6), 4)
+    assert float(sharp.min()) == 0.0 and float(sharp.max()) == 1.0
+
+
+def test_previews(tmp_path: Path) -> None:
+    crop = centre_crop(np.arange(100 * 70 * 3, dtype=np.uint8).reshape(100, 70, 3), 512)
+    assert crop.shape == (1, 3, 64, 64)
+    assert psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.1)) == pytest.approx(20.0)
+    assert psnr(crop, crop) == pytest.approx(120.0)
+    strip([[crop, crop * 0.5]] * 3, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (128, 192)
+    assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_degrading_does_not_move_the_picture() -> None:
+    """A mark in the middle stays in the middle after enlarging: no half-pixel drift, which training would learn."""
+    hr = torch.zeros(1, 3, 64, 64)
+    hr[..., 24:40, 24:40] = 1.0
+    at = torch.arange(64.0)
+    for strength in ("mild", "real"):
+        centres = []
+        for seed in range(10):
+            up = bicubic_up(degrade(hr, strength, torch.Generator().manual_seed(seed)), 4)[0].mean(dim=0)
+            weight = (up - 0.3).clamp(min=0)
+            centres.append(torch.stack([(weight.sum(dim=1) * at).sum(), (weight.sum(dim=0) * at).sum()]) / weight.sum())
+        assert float((torch.stack(centres).mean(dim=0) - 31.5).abs().max()) < 0.35

@@ -1,0 +1,229 @@
+"""Degradations: sizes, determinism, kernels, the ranges they promise, and that severe is worse than mild."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from allosr2_core.errors import AlloSR2Error
+from train import degradation
+from train.degradation import (
+    KERNEL_SIZES,
+    RECIPES,
+    STRENGTHS,
+    Strength,
+    degrade,
+    filter2d,
+    gaussian_kernel,
+    jpeg,
+    random_kernel,
+    sinc_kernel,
+)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def photo(height: int = 64, width: int = 64, batch: int = 1) -> Tensor:
+    """A smooth picture with edges and a little texture."""
+    y, x = torch.meshgrid(torch.linspace(0, 6, height), torch.linspace(0, 6, width), indexing="ij")
+    grey = 0.5 + 0.25 * torch.sin(3 * x + y) * torch.cos(2 * y) + 0.2 * ((x + y) % 2 > 1) - 0.1
+    colours = torch.stack([grey, 0.8 * grey + 0.1, 1 - grey])
+    return (
+        colours[None].expand(batch, -1, -1, -1) + 0.02 * torch.randn(batch, 3, height, width, generator=rng(9))
+    ).clamp(0, 1)
+
+
+# ---- the whole pipeline ----
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize(("height", "width", "scale"), [(64, 96, 4), (8, 12, 4), (4, 4, 4), (30, 22, 2), (9, 7, 1)])
+def test_sizes_and_eight_bit_values(strength: Strength, height: int, width: int, scale: int) -> None:
+    for seed in range(4):
+        lr = degrade(photo(height, width, batch=2), strength, rng(seed), scale)
+        assert lr.shape == (2, 3, height // scale, width // scale)
+        assert lr.dtype == torch.float32
+        assert 0.0 <= float(lr.min()) <= float(lr.max()) <= 1.0
+        torch.testing.assert_close(lr * 255, (lr * 255).round(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_everything_random_comes_from_the_generator(strength: Strength) -> None:
+    hr = photo(batch=2)
+    before, kept = torch.get_rng_state(), hr.clone()
+    first = degrade(hr, strength, rng(1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(hr, kept)
+    torch.manual_seed(123)
+    assert torch.equal(degrade(hr, strength, rng(1)), first)
+    assert not torch.equal(degrade(hr, strength, rng(2)), first)
+    one_by_one = rng(1)
+    assert torch.equal(torch.cat([degrade(x[None], strength, one_by_one) for x in hr]), first)
+
+
+def test_severe_is_worse_than_real_is_worse_than_mild() -> None:
+    hr = photo(96, 96)
+
+    def psnr(strength: Strength) -> float:
+        values = []
+        for seed in range(16):
+            up = functional.interpolate(degrade(hr, strength, rng(seed)), scale_factor=4, mode="bicubic").clamp(0, 1)
+            values.append(-10 * math.log10(float((up - hr).square().mean())))
+        return sum(values) / len(values)
+
+    mild, real, severe = (psnr(strength) for strength in STRENGTHS)
+    assert mild > real + 0.3 > severe + 0.6
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_brightness_is_kept_on_average(strength: Strength) -> None:
+    hr = photo()
+    means = torch.stack([degrade(hr, strength, rng(seed)).mean() for seed in range(12)])
+    assert float((means - hr.mean()).abs().max()) < 0.03
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 30, 32), (1, 3, 32, 30), (1, 1, 32, 32), (3, 32, 32)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(AlloSR2Error, match="multiples of 4"):
+        degrade(torch.zeros(shape), "real", rng())
+
+
+def test_unknown_strengths_are_refused() -> None:
+    with pytest.raises(AlloSR2Error, match="'extreme'"):
+        degrade(photo(), "extreme", rng())  # type: ignore[arg-type]
+
+
+# ---- ranges ----
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_resize_factors_follow_the_recipe(strength: Strength) -> None:
+    for ranges in RECIPES[strength].rounds:
+        generator = rng(4)
+        factors = torch.tensor([degradation._resize_factor(generator, ranges) for _ in range(2000)])
+        assert ranges.resize[0] <= float(factors.min()) and float(factors.max()) <= ranges.resize[1]
+        shares = [(factors > 1).float().mean(), (factors < 1).float().mean(), (factors == 1).float().mean()]
+        for share, probability in zip(shares, ranges.resize_probability, strict=True):
+            assert float(share) == pytest.approx(probability, abs=0.04)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_jpeg_qualities_follow_the_recipe(strength: Strength, monkeypatch: pytest.MonkeyPatch) -> None:
+    qualities: list[int] = []
+
+    def record(x: Tensor, quality: int) -> Tensor:
+        qualities.append(quality)
+        return x
+
+    monkeypatch.setattr(degradation, "jpeg", record)
+    recipe = RECIPES[strength]
+    for seed in range(60):
+        degrade(photo(16, 16), strength, rng(seed))
+    assert len(qualities) == 60 * len(recipe.rounds)
+    low, high = recipe.rounds[0].jpeg
+    assert all(low <= quality <= high for quality in qualities)
+    assert max(qualities) - min(qualities) > 0.7 * (high - low)
+
+
+def test_recipes_grow_in_every_range() -> None:
+    """What severe can do includes what real can do; probabilities of the three resize directions sum to one."""
+    for recipe in RECIPES.values():
+        for ranges in recipe.rounds:
+            assert sum(ranges.resize_probability) == pytest.approx(1.0)
+    real, severe = RECIPES["real"].rounds, RECIPES["severe"].rounds
+    for weak, strong in zip(real, severe, strict=True):
+        assert strong.sigma[1] > weak.sigma[1]
+        assert strong.gaussian_noise[1] > weak.gaussian_noise[1]
+        assert strong.poisson_noise[1] > weak.poisson_noise[1]
+        assert strong.jpeg[0] < weak.jpeg[0]
+        assert strong.resize[0] < weak.resize[0]
+
+
+# ---- kernels ----
+
+
+@pytest.mark.parametrize("sinc", [0.0, 1.0, 0.3])
+def test_random_kernels_sum_to_one(sinc: float) -> None:
+    generator, sizes = rng(), set()
+    for _ in range(150):
+        kernel = random_kernel(generator, (0.2, 3.0), sinc)
+        assert kernel.ndim == 2 and kernel.shape[0] == kernel.shape[1]
+        assert bool(torch.isfinite(kernel).all())
+        assert float(kernel.sum()) == pytest.approx(1.0, abs=1e-5)
+        assert sinc > 0 or float(kernel.min()) >= 0
+        assert int(kernel.argmax()) == kernel.numel() // 2
+        sizes.add(kernel.shape[0])
+    assert sizes == set(KERNEL_SIZES)
+
+
+def moments(kernel: Tensor) -> Tensor:
+    """Covariance of a kernel's weights in (y, x), px^2."""
+    r = torch.arange(kernel.shape[0], dtype=torch.float32) - kernel.shape[0] // 2
+    y, x = torch.meshgrid(r, r, indexing="ij")
+    at = torch.stack([y.flatten(), x.flatten()])
+    return (at * kernel.flatten()) @ at.T
+
+
+def test_a_gaussian_kernel_has_its_standard_deviations_along_its_axes() -> None:
+    along_x = gaussian_kernel(41, 4.0, 1.5, 0.0, beta=1.0, plateau=False)
+    torch.testing.assert_close(moments(along_x), torch.diag(torch.tensor([2.25, 16.0])), atol=0.01, rtol=0.01)
+    along_y = gaussian_kernel(41, 4.0, 1.5, math.pi / 2, beta=1.0, plateau=False)
+    torch.testing.assert_close(moments(along_y), torch.diag(torch.tensor([16.0, 2.25])), atol=0.01, rtol=0.01)
+    diagonal = moments(gaussian_kernel(41, 4.0, 1.5, math.pi / 4, beta=1.0, plateau=False))
+    assert float(diagonal[0, 1]) == pytest.approx((16 - 2.25) / 2, rel=0.02)
+
+
+def test_beta_and_plateau_change_the_shape() -> None:
+    def row(beta: float, plateau: bool) -> Tensor:
+        kernel = gaussian_kernel(21, 2.0, 2.0, 0.0, beta=beta, plateau=plateau)
+        return kernel[10, 10:] / kernel[10, 10]
+
+    torch.testing.assert_close(row(1.0, False)[:4], torch.exp(-(torch.arange(4.0) ** 2) / 8))
+    torch.testing.assert_close(row(1.0, True)[:4], 1 / (1 + torch.arange(4.0) ** 2 / 4))
+    assert bool((row(3.0, False)[1:2] > row(1.0, False)[1:2]).all())  # flatter top
+    assert bool((row(3.0, False)[5:] < row(1.0, False)[5:]).all())  # shorter tail
+
+
+def test_a_sinc_kernel_passes_low_and_stops_high_frequencies() -> None:
+    cutoff, size = math.pi / 2, 21
+    kernel = sinc_kernel(cutoff, size)
+    assert float(kernel.sum()) == pytest.approx(1.0, abs=1e-5)
+    torch.testing.assert_close(kernel, kernel.T)
+    torch.testing.assert_close(kernel, kernel.flip(0))
+    at = torch.arange(size, dtype=torch.float32) - size // 2
+
+    def response(frequency: float) -> float:
+        return float((kernel.sum(dim=0) * torch.cos(frequency * at)).sum())
+
+    assert response(0.2 * cutoff) == pytest.approx(1.0, abs=0.1)
+    assert abs(response(1.6 * cutoff)) < 0.1
+
+
+# ---- parts ----
+
+
+def filtered_directly(x: Tensor, kernel: Tensor) -> Callable[[int, int], float]:
+    half = kernel.shape[0] // 2
+    return lambda r, c: float((x[0, 0, r - half : r + half + 1, c - half : c + half + 1] * kernel).sum())
+
+
+def test_filter2d_correlates_and_keeps_the_size() -> None:
+    x, kernel = torch.rand(1, 3, 20, 17, generator=rng()), torch.rand(7, 7, generator=rng(1))
+    y, direct = filter2d(x, kernel), filtered_directly(x, kernel)
+    assert y.shape == x.shape
+    for r, c in ((3, 3), (10, 9), (16, 13)):
+        assert float(y[0, 0, r, c]) == pytest.approx(direct(r, c), rel=1e-4)
+    flat = torch.full((1, 3, 5, 2), 0.3)
+    torch.testing.assert_close(filter2d(flat, sinc_kernel(1.0, 21)), flat)  # tiny: replicated border
+
+
+def test_jpeg_loses_more_at_a_lower_quality() -> None:
+    x = photo()
+    errors = [float((jpeg(x, quality) - x).square().mean()) for quality in (95, 60, 20)]
+    assert errors == sorted(errors)
+    assert errors[0] < 0.5 * errors[2]
