@@ -179,7 +179,8 @@ def test_previews(tmp_path: Path) -> None:
     assert psnr(crop, crop) == pytest.approx(120.0)
     strip([[crop, crop * 0.5]] * 3, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (128, 192)
+        assert sheet.size == (256, 128)  # two columns of 128 px, the fourth place empty
+        assert sheet.getpixel((0, 64)) != (0, 0, 0) == sheet.getpixel((128, 64))
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
 

@@ -1,0 +1,152 @@
+"""All training stages on made-up photographs, by the commands a user types, down to a checkpoint that upscales."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.upscale import Upscaler
+from tests.support.tiny_training import tiny_table, to_toml, write_photos
+from train import autoencoder as autoencoder_stage
+from train.__main__ import main
+from train.config import Config, load_config
+from train.prior import flow_matching_error
+
+
+class MeanDistance(nn.Module):
+    """In the place of a feature trunk, whose weights would have to be fetched."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).abs().mean(dim=(1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
+    """Run every stage; the prior in two sittings. Returns the checkpoint's path and the configuration."""
+    root = tmp_path_factory.mktemp("training")
+    write_photos(root, "train", [(100, 140), (128, 96), (80, 200)])
+    write_photos(root, "val", [(80, 70), (64, 100)])
+    config = root / "tiny.toml"
+    config.write_text(to_toml(tiny_table(root)), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder_stage, "load_st_lpips", lambda net, root: MeanDistance())
+        assert main(["autoencoder", "--config", str(config)]) == 0
+    assert main(["prior", "--config", str(config), "--max-steps", "2"]) == 0
+    assert main(["prior", "--config", str(config)]) == 0
+    assert main(["allosr2", "--config", str(config)]) == 0
+    out = root / "out" / "tiny.safetensors"
+    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "6"]) == 0
+    return out, load_config(config)
+
+
+def log_of(config: Config, stage: str) -> list[dict[str, Any]]:
+    text = (Path(config.run.dir) / stage / "log.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    assert {"clean", "clean_mse", "noised", "perceptual"} <= log_of(config, "autoencoder")[0].keys()
+    assert {"anchor"} <= log_of(config, "prior")[0].keys()
+    lines = log_of(config, "allosr2")
+    terms = {"rec_pixel", "rec_latent", "fatc", "anchor", "atm_fake", "snr_head", "snr_map", "t_mean", "t_std"}
+    assert terms <= lines[0].keys()
+    assert "atm_match" not in lines[0] and "atm_match" in lines[1]  # from step 1 on
+    figures = lines[-1]
+    assert {
+        "val_psnr",
+        "val_psnr_bicubic",
+        "val_psnr_4steps",
+        "val_curvature",
+        "val_t_error",
+        "val_drift",
+    } <= figures.keys()
+    for stage in ("autoencoder", "prior", "allosr2"):
+        values = [value for line in log_of(config, stage) for value in line.values()]
+        assert all(value == value for value in values), stage  # no NaN
+
+
+def test_the_linear_basis_alone_reconstructs_well(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    assert log_of(config, "autoencoder")[-1]["val_psnr"] > 20.0  # 8 of 48 components of noisy pictures
+
+
+def test_every_stage_shows_pictures(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    for stage in ("autoencoder", "prior", "allosr2"):
+        assert (Path(config.run.dir) / stage / "previews" / "000004.png").stat().st_size > 1000
+
+
+def test_the_checkpoint_says_how_it_was_made(trained: tuple[Path, Config]) -> None:
+    path, config = trained
+    checkpoint = load_checkpoint(path)
+    spec, record = checkpoint.config, checkpoint.training
+    assert config.allosr2.t_min <= spec.t_star <= config.allosr2.t_max
+    assert (spec.init, spec.trained_size, spec.latent_channels, spec.latent_downscale) == ("aligned", 64, 8, 4)
+    assert {name: stage["steps"] for name, stage in record["stages"].items()} == {
+        "autoencoder": 4,
+        "prior": 4,
+        "allosr2": 4,
+    }
+    low, median, high = record["t_quantiles_05_50_95"]
+    assert 0 < low <= median <= high < 1
+    assert record["pairs"] == 6 and record["config"]["prior"]["t_logit_std"] == 1.0
+
+
+def test_the_checkpoint_holds_the_averaged_weights(trained: tuple[Path, Config]) -> None:
+    path, config = trained
+    checkpoint, folder = load_checkpoint(path), Path(config.run.dir)
+    for module, name in (
+        (checkpoint.build_prior(), "prior/velocity"),
+        (checkpoint.build_network(), "allosr2/velocity"),
+        (checkpoint.build_snr_head(), "allosr2/snr_head"),
+        (checkpoint.build_autoencoder(0.0), "autoencoder/autoencoder"),
+        (checkpoint.build_autoencoder().encoder, "allosr2/encoder"),
+    ):
+        for key, value in load_file(folder / f"{name}.safetensors").items():
+            torch.testing.assert_close(module.state_dict()[key], value, atol=2e-3, rtol=2e-3)  # stored in fp16
+    assert any(bool(value.any()) for value in checkpoint.group("lora.transformer.").values())
+    assert any(bool(value.any()) for value in checkpoint.group("lora.vae_encoder.").values())
+
+
+def test_the_checkpoint_upscales(trained: tuple[Path, Config]) -> None:
+    path, _ = trained
+    picture = torch.rand(1, 13, 9, 3, generator=torch.Generator().manual_seed(0))
+    result = Upscaler.from_checkpoint(load_checkpoint(path)).upscale(picture)
+    assert result.shape == (1, 52, 36, 3)
+    assert float(result.std()) > 0.05
+
+
+def test_the_flow_matching_error_of_the_best_constant_answer() -> None:
+    """Data 0: the target is the noise, v = 0 leaves its variance, and v = z/t leaves nothing."""
+    latents = [torch.zeros(1, 4, 32, 32)]
+    silent = flow_matching_error(lambda z, t: torch.zeros_like(z), latents)  # type: ignore[arg-type]
+    exact = flow_matching_error(lambda z, t: z / t[:, None, None, None], latents)  # type: ignore[arg-type]
+    assert silent == pytest.approx(1.0, abs=0.05)
+    assert exact == pytest.approx(0.0, abs=1e-9)
+
+
+# ---- commands that cannot work ----
+
+
+def test_stages_without_what_they_need_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "tiny.toml"
+    config.write_text(to_toml(tiny_table(tmp_path)), encoding="utf-8")
+    assert main(["allosr2", "--config", str(tmp_path / "none.toml")]) == 1
+    assert "there is none" in capsys.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder_stage, "load_st_lpips", lambda net, root: MeanDistance())
+        assert main(["autoencoder", "--config", str(config)]) == 1
+    assert "python -m train photos" in capsys.readouterr().err
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["trian"]) == 2
+    assert main(["--help"]) == 0
+    assert "autoencoder" in capsys.readouterr().err
