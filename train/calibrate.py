@@ -64,7 +64,10 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
         if path.exists():
             state = torch.load(path, map_location="cpu", weights_only=True)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
-    return {"config": asdict(config), "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
+    settings = asdict(config)
+    for part, key in (("run", "dir"), ("data", "root"), ("data", "cache")):
+        del settings[part][key]  # folders of this machine are nobody's business
+    return {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
 
 
 def _commit() -> str:
@@ -100,7 +103,7 @@ def main(argv: list[str]) -> int:
         autoencoder=asdict(codec),
         snr_head=asdict(head.params),
         init=stage.init,
-        t_star=round(min(max(t_star, stage.t_min), stage.t_max), 4),
+        t_star=min(max(round(t_star, 4), stage.t_min), stage.t_max),
         t_min=stage.t_min,
         t_max=stage.t_max,
         t_method=arguments.t_method,

@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from allosr2_core.checkpoint import load_checkpoint
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscale import Upscaler, prepare
 from tests.support.tiny_training import tiny_table, to_toml, write_photos
 from train import autoencoder as autoencoder_stage
 from train.__main__ import main
 from train.config import Config, load_config
+from train.data import bicubic_up
 from train.prior import flow_matching_error
 
 
@@ -96,6 +97,7 @@ def test_the_checkpoint_says_how_it_was_made(trained: tuple[Path, Config]) -> No
     low, median, high = record["t_quantiles_05_50_95"]
     assert 0 < low <= median <= high < 1
     assert record["pairs"] == 6 and record["config"]["prior"]["t_logit_std"] == 1.0
+    assert str(path.parents[1]) not in json.dumps(record)
 
 
 def test_the_checkpoint_holds_the_averaged_weights(trained: tuple[Path, Config]) -> None:
@@ -120,6 +122,14 @@ def test_the_checkpoint_upscales(trained: tuple[Path, Config]) -> None:
     result = Upscaler.from_checkpoint(load_checkpoint(path)).upscale(picture)
     assert result.shape == (1, 52, 36, 3)
     assert float(result.std()) > 0.05
+
+
+def test_the_encoder_sees_at_inference_what_it_saw_in_training(trained: tuple[Path, Config]) -> None:
+    path, _ = trained
+    lr = torch.rand(1, 24, 16, 3, generator=torch.Generator().manual_seed(0))
+    prepared = prepare(lr, load_checkpoint(path).config, scale=4.0)
+    torch.testing.assert_close(prepared.reference.movedim(-1, 1), bicubic_up(lr.movedim(-1, 1), 4), atol=1e-6, rtol=0)
+    assert torch.equal(prepared.pixels, prepared.reference)  # 96 x 64 px: nothing to pad
 
 
 def test_the_flow_matching_error_of_the_best_constant_answer() -> None:
