@@ -46,6 +46,7 @@ class Toy(Stage):
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
         self.kill_at, self.nan_at = kill_at, nan_at
         self.seen: list[Tensor] = []
+        self.seeds: list[int] = []
 
     def dataset(self, start: int) -> Numbers:
         return Numbers(start, self.optim.steps * self.optim.batch)
@@ -62,6 +63,7 @@ class Toy(Stage):
 
     def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
         self.seen.append(batch["x"])
+        self.seeds.append(rng.initial_seed())
         if step == self.kill_at:
             os.kill(os.getpid(), signal.SIGTERM)
         x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=rng)
@@ -112,6 +114,8 @@ def test_five_steps_and_five_more_are_ten(tmp_path: Path) -> None:
     assert run_stage(second, parts, max_steps=5) == 10
     assert_equal(state_of(parts), state_of(whole))
     assert_equal(first.seen + second.seen, straight.seen)
+    assert first.seeds + second.seeds == straight.seeds
+    assert len(set(straight.seeds)) == 10  # other noise at every step
     assert_equal(
         load_file(Path(parts.run.dir) / "toy" / "map.safetensors"),
         load_file(Path(whole.run.dir) / "toy" / "map.safetensors"),
