@@ -25,15 +25,19 @@ COMMANDS = {
 def train_stage(name: str, argv: list[str]) -> int:
     """Run one training stage; resumes by itself from the run folder."""
     from .config import load_config
-    from .loop import run_stage
+    from .loop import init_from, run_stage
 
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name])
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
     parser.add_argument("--max-steps", type=int, help="stop (resumably) after this many more steps")
+    parser.add_argument("--init-from", type=Path, help="run folder whose averaged modules a new run starts from")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
-    run_stage(kind(config), config, arguments.max_steps)
+    stage = kind(config)
+    if arguments.init_from:
+        init_from(stage, arguments.init_from)
+    run_stage(stage, config, arguments.max_steps)
     return 0
 
 

@@ -18,8 +18,9 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import check_init, euler, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
+from allosr2_core.losses.lattice import lattice_excess
 from allosr2_core.losses.perceptual import feature_distance, perceptual
-from allosr2_core.losses.reconstruction import reconstruction
+from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
 
 from .autoencoder import load_trained as load_autoencoder
@@ -81,6 +82,7 @@ class AlloSR2Stage(Stage):
             {
                 "velocity": copy.deepcopy(self.prior),
                 "encoder": copy.deepcopy(self.autoencoder.encoder).requires_grad_(True),
+                "decoder": copy.deepcopy(self.autoencoder.decoder).requires_grad_(True),
                 "snr_head": SNRHead(SNRHeadParams(config.codec.latent_channels, HEAD_WIDTH)),
             }
         )
@@ -100,7 +102,18 @@ class AlloSR2Stage(Stage):
 
     @property
     def weights(self) -> dict[str, float]:
-        names = ("rec_pixel", "rec_latent", "perceptual", "fatc", "anchor", "atm_match", "atm_fake", "snr_head")
+        names = (
+            "rec_pixel",
+            "rec_latent",
+            "perceptual",
+            "fatc",
+            "anchor",
+            "atm_match",
+            "atm_fake",
+            "snr_head",
+            "lattice",
+            "decode",
+        )
         weights = {name: float(getattr(self.stage, name)) for name in names}
         return weights | {"snr_map": weights["snr_head"]}
 
@@ -108,6 +121,7 @@ class AlloSR2Stage(Stage):
         return [
             {"params": list(self.trained["velocity"].parameters()), "lr_scale": 1.0},
             {"params": list(self.trained["encoder"].parameters()), "lr_scale": self.stage.encoder_lr},
+            {"params": list(self.trained["decoder"].parameters()), "lr_scale": self.stage.decoder_lr},
             {"params": list(self.trained["snr_head"].parameters()), "lr_scale": 1.0},
         ]
 
@@ -124,14 +138,16 @@ class AlloSR2Stage(Stage):
         t_B = (t_from_rho(rho_B) * jitter_B).clamp(stage.t_min, stage.t_max)
 
         z_hat = one_step(velocity, start_state(z_lr, t_B, stage.init), t_B).float()
-        pixels = self.autoencoder.decode(z_hat).float()
-        terms = reconstruction(pixels, hr, z_hat, z_hr)
+        decoder = self.trained["decoder"]
+        pixels = decoder(z_hat).float()
+        terms = reconstruction(pixels, hr, z_hat, z_hr) | lattice_excess(pixels, hr, self.config.codec.patch)
         if self.trunks and step >= stage.perceptual_from:
             offset = torch.rand(2, generator=rng) * MAX_SHIFT
             terms |= perceptual(pixels, hr, self.trunks[step % len(self.trunks)], offset)
 
         n = max(1, round(stage.share * batch_size))
         z, t = z_hr[:n], t_B[:n]
+        terms["decode"] = charbonnier(decoder(z).float(), hr[:n])  # the decoder still inverts the encoder
         if stage.fatc:
             s = t * (1.0 - torch.rand(n, generator=rng).to(t))
             terms |= fatc(velocity, z, z_lr[:n], t, s, stage.init)
@@ -155,7 +171,7 @@ class AlloSR2Stage(Stage):
 
     @torch.no_grad()
     def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
-        velocity, rows, sums = averaged["velocity"], [], dict[str, float]()
+        velocity, decoder, rows, sums = averaged["velocity"], averaged["decoder"], [], dict[str, float]()
         for hr, lr in self.validation:
             up = bicubic_up(lr, SCALE)
             z_hr, z_lr = self.autoencoder.encode(hr.mul(2).sub(1)), averaged["encoder"](up.mul(2).sub(1))
@@ -163,13 +179,15 @@ class AlloSR2Stage(Stage):
             t = t_from_rho(averaged["snr_head"](z_lr).exp()).clamp(self.stage.t_min, self.stage.t_max)
             start = start_state(z_lr, t, self.stage.init)
             z_hat = one_step(velocity, start, t)
-            ours = self.autoencoder.decode(z_hat).mul(0.5).add(0.5).clamp(0, 1)
-            four = self.autoencoder.decode(euler(velocity, start, t, 4)).mul(0.5).add(0.5).clamp(0, 1)
+            ours = decoder(z_hat).mul(0.5).add(0.5).clamp(0, 1)
+            four = decoder(euler(velocity, start, t, 4)).mul(0.5).add(0.5).clamp(0, 1)
             figures = {
                 "psnr": psnr(ours, hr),
                 "psnr_bicubic": psnr(up, hr),
                 "psnr_4steps": psnr(four, hr),
+                "psnr_decode": psnr(decoder(z_hr).mul(0.5).add(0.5).clamp(0, 1), hr),
                 "lattice4": float(lattice(ours, 4)),
+                "lattice4_hr": float(lattice(hr, 4)),
                 "t_error": float((t - t_paired).abs()),
                 "curvature": float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, self.stage.init)),
             }

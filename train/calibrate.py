@@ -91,7 +91,8 @@ def main(argv: list[str]) -> int:
 
     autoencoder, encoder = load_autoencoder(config), build_autoencoder(config).encoder
     network, head = build_network(config), SNRHead(SNRHeadParams(config.codec.latent_channels, HEAD_WIDTH))
-    for name, module in (("velocity", network), ("encoder", encoder), ("snr_head", head)):
+    tuned = {"velocity": network, "encoder": encoder, "decoder": autoencoder.decoder, "snr_head": head}
+    for name, module in tuned.items():
         load_module(module, folder / "allosr2" / f"{name}.safetensors")
     rho = measure_rho(config, encoder, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)

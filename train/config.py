@@ -131,6 +131,8 @@ class AlloSR2StageConfig:
     """Standard deviation of log-normal jitter on t*."""
     encoder_lr: float
     """Learning rate of the encoder's adapter, relative to `optim.lr`."""
+    decoder_lr: float
+    """Learning rate of the decoder, relative to `optim.lr`; it learns to mix patches the flow got slightly wrong."""
     trunks: tuple[str, ...]
     """Feature networks of the perceptual loss; they take turns step by step."""
     perceptual_from: int
@@ -149,6 +151,8 @@ class AlloSR2StageConfig:
     atm_match: float
     atm_fake: float
     snr_head: float
+    lattice: float
+    decode: float
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -120,6 +120,17 @@ class Averages:
         torch._foreach_lerp_(ours, [p.detach() for p in theirs], 1.0 - decay)
 
 
+def init_from(stage: Stage, folder: Path) -> None:
+    """Start from another run's averaged modules, those of the same name; a new optimiser, step 0."""
+    found = [name for name in stage.trained if (folder / f"{name}.safetensors").exists()]
+    if not found:
+        names = ", ".join(f"{name}.safetensors" for name in stage.trained)
+        raise AlloSR2Error(f"expected one of {names} in {folder}; there is none")
+    for name in found:
+        stage.trained[name].load_state_dict(load_file(folder / f"{name}.safetensors"))
+    log.info("%s: initialised %s from %s", stage.name, ", ".join(found), folder)
+
+
 def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int:
     """Train `stage` until its last step (or for `max_steps` more), resuming from its folder. Returns the step reached.
 
@@ -153,6 +164,7 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
         num_workers=config.data.workers,
         drop_last=True,
         prefetch_factor=4 if config.data.workers else None,
+        worker_init_fn=_leave_interrupts_to_the_loop,
     )
     model, optimizer, loader = accelerator.prepare(stage, optimizer, loader)
 
@@ -217,6 +229,11 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
     if step >= optim.steps:
         log.info("%s: done, averaged weights are in %s", stage.name, folder)
     return step
+
+
+def _leave_interrupts_to_the_loop(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the loop saves, so its data workers must outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _scalars(terms: dict[str, Tensor]) -> dict[str, float]:
