@@ -9,6 +9,7 @@ from torch import Tensor
 
 from allosr2_core.flow import INITS, Init, rms, sr_state, sr_velocity, t_from_rho
 from allosr2_core.losses.fatc import anchor, curvature, fatc
+from allosr2_core.losses.lattice import lattice_excess, phase_contrast
 from allosr2_core.losses.perceptual import feature_distance, perceptual, shift
 from allosr2_core.losses.reconstruction import CHARBONNIER_EPS, charbonnier, reconstruction
 
@@ -164,6 +165,51 @@ def test_feature_distance_compares_directions_of_feature_vectors() -> None:
     torch.testing.assert_close(feature_distance(features, [-f for f in features]), torch.tensor(4.0))  # |a + a|^2
     with pytest.raises(ValueError, match="zip"):
         feature_distance(features, features[:1])
+
+
+# ---- lattice ----
+
+
+def stairs(period: int, phase: int, side: int = 33) -> Tensor:
+    """A picture that steps up by 0.1 once every `period` columns and is flat between."""
+    columns = (torch.arange(side) + phase) // period * 0.1
+    return columns.expand(2, 3, side, side).contiguous()
+
+
+@pytest.mark.parametrize("phase", range(4))
+def test_the_contrast_of_a_pure_grid(phase: int) -> None:
+    """Gradients (a, 0, 0, 0) by phase have mean a/4 and variance 3 a^2/16: a ratio of 3, wherever the grid starts."""
+    torch.testing.assert_close(phase_contrast(stairs(4, phase), 4), torch.full((2,), 3.0), atol=1e-4, rtol=0)
+    assert float(phase_contrast(stairs(4, phase).transpose(-1, -2), 4).max()) == 0.0
+
+
+def test_no_grid_no_contrast() -> None:
+    ramp = torch.linspace(0, 1, 65).expand(1, 3, 65, 65)
+    assert float(phase_contrast(ramp, 4)) < 1e-6
+    assert float(phase_contrast(torch.full((1, 3, 65, 65), 0.5), 4)) == 0.0
+    noise = torch.rand(1, 3, 257, 257, generator=torch.Generator().manual_seed(0))
+    assert float(phase_contrast(noise, 4)) < 1e-3
+    assert float(phase_contrast(stairs(3, 0, 97), 4).max()) < 0.02  # a grid of another period
+
+
+def test_only_what_exceeds_the_reference_is_penalised_in_both_directions() -> None:
+    grid, noise = stairs(4, 0), torch.rand(2, 3, 33, 33, generator=torch.Generator().manual_seed(0))
+    assert float(lattice_excess(grid, grid, 4)["lattice"]) == 0.0
+    assert float(lattice_excess(noise, grid + grid.transpose(-1, -2), 4)["lattice"]) == 0.0
+    across = lattice_excess(grid, torch.zeros_like(grid), 4)["lattice"]
+    torch.testing.assert_close(across, torch.tensor(3.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(lattice_excess(grid.transpose(-1, -2), torch.zeros_like(grid), 4)["lattice"], across)
+
+
+def test_descending_the_penalty_removes_the_grid() -> None:
+    reference = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(1))
+    x = (reference + 4 * stairs(4, 0)[:1]).requires_grad_(True)
+    before = lattice_excess(x, reference, 4)["lattice"]
+    for _ in range(50):
+        (gradient,) = torch.autograd.grad(lattice_excess(x, reference, 4)["lattice"], x)
+        assert bool(torch.isfinite(gradient).all())
+        x = (x - 20 * gradient).detach().requires_grad_(True)
+    assert float(lattice_excess(x, reference, 4)["lattice"].detach()) < 0.2 * float(before.detach())
 
 
 # ---- reconstruction ----

@@ -40,6 +40,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "t_max": 0.6,
             "t_jitter": 0.1,
             "encoder_lr": 0.5,
+            "decoder_lr": 0.5,
             "trunks": [],
             "perceptual_from": 0,
             "atm_from": 1,
@@ -53,6 +54,8 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "atm_match": 0.02,
             "atm_fake": 0.05,
             "snr_head": 0.1,
+            "lattice": 0.1,
+            "decode": 0.1,
         },
     }
 

@@ -55,7 +55,19 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
     assert {"clean", "clean_mse", "noised", "perceptual"} <= log_of(config, "autoencoder")[0].keys()
     assert {"anchor"} <= log_of(config, "prior")[0].keys()
     lines = log_of(config, "allosr2")
-    terms = {"rec_pixel", "rec_latent", "fatc", "anchor", "atm_fake", "snr_head", "snr_map", "t_mean", "t_std"}
+    terms = {
+        "rec_pixel",
+        "rec_latent",
+        "lattice",
+        "decode",
+        "fatc",
+        "anchor",
+        "atm_fake",
+        "snr_head",
+        "snr_map",
+        "t_mean",
+        "t_std",
+    }
     assert terms <= lines[0].keys()
     assert "atm_match" not in lines[0] and "atm_match" in lines[1]  # from step 1 on
     figures = lines[-1]
@@ -107,11 +119,14 @@ def test_the_checkpoint_holds_the_averaged_weights(trained: tuple[Path, Config])
         (checkpoint.build_prior(), "prior/velocity"),
         (checkpoint.build_network(), "allosr2/velocity"),
         (checkpoint.build_snr_head(), "allosr2/snr_head"),
-        (checkpoint.build_autoencoder(0.0), "autoencoder/autoencoder"),
         (checkpoint.build_autoencoder().encoder, "allosr2/encoder"),
+        (checkpoint.build_autoencoder().decoder, "allosr2/decoder"),
     ):
         for key, value in load_file(folder / f"{name}.safetensors").items():
             torch.testing.assert_close(module.state_dict()[key], value, atol=2e-3, rtol=2e-3)  # stored in fp16
+    plain = load_file(folder / "autoencoder" / "autoencoder.safetensors")
+    for key, value in checkpoint.build_autoencoder(0.0).encoder.state_dict().items():
+        torch.testing.assert_close(value, plain[f"encoder.{key}"], atol=2e-3, rtol=2e-3)
     assert any(bool(value.any()) for value in checkpoint.group("lora.transformer.").values())
     assert any(bool(value.any()) for value in checkpoint.group("lora.vae_encoder.").values())
 

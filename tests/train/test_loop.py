@@ -16,7 +16,7 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import tiny_table
 from train.config import Config, OptimConfig, from_table
 from train.data import mix_seed
-from train.loop import Averages, Stage, lr_factor, run_stage, write_atomically
+from train.loop import Averages, Stage, init_from, lr_factor, run_stage, write_atomically
 
 
 class Numbers(Dataset):
@@ -187,6 +187,22 @@ def test_every_module_learns_at_its_own_rate(config: Config) -> None:
     for name, value in stage.trained.state_dict().items():
         rate = 1e-3 if name.startswith("map") else 0.5e-3
         torch.testing.assert_close((value - before[name]).abs(), torch.full_like(value, rate), atol=2e-6, rtol=1e-3)
+
+
+def test_a_run_may_start_from_the_averages_of_another(tmp_path: Path) -> None:
+    first, second = in_folder(tmp_path / "first"), in_folder(tmp_path / "second")
+    run_stage(Toy(first), first)
+    folder = Path(first.run.dir) / "toy"
+    (folder / "offset.safetensors").unlink()
+    stage, fresh = Toy(second), Toy(second)
+    init_from(stage, folder)
+    for key, value in load_file(folder / "map.safetensors").items():
+        assert torch.equal(stage.trained["map"].state_dict()[key], value)
+    assert torch.equal(stage.trained["offset"].weight, fresh.trained["offset"].weight)
+    assert run_stage(stage, second, max_steps=1) == 1
+    assert state_of(second)["optimizer"]["state"][0]["step"] == 1
+    with pytest.raises(AlloSR2Error, match=r"map.safetensors, offset.safetensors in .*; there is none"):
+        init_from(stage, tmp_path)
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
