@@ -1,5 +1,6 @@
 """All training stages on made-up photographs, by the commands a user types, down to a checkpoint that upscales."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from allosr2_core.upscale import Upscaler, prepare
 from tests.support.tiny_training import tiny_table, to_toml, write_photos
 from train import autoencoder as autoencoder_stage
 from train.__main__ import main
+from train.allosr2 import AlloSR2Stage
 from train.config import Config, load_config
 from train.data import bicubic_up
 from train.prior import flow_matching_error
@@ -154,6 +156,57 @@ def test_the_flow_matching_error_of_the_best_constant_answer() -> None:
     exact = flow_matching_error(lambda z, t: z / t[:, None, None, None], latents)  # type: ignore[arg-type]
     assert silent == pytest.approx(1.0, abs=0.05)
     assert exact == pytest.approx(0.0, abs=1e-9)
+
+
+# ---- the SR stage ----
+
+
+def sr_stage(config: Config, **changes: Any) -> tuple[AlloSR2Stage, dict[str, Tensor]]:
+    """The stage as a new run starts it, with some settings changed, and one batch of its data."""
+    stage = AlloSR2Stage(dataclasses.replace(config, allosr2=dataclasses.replace(config.allosr2, **changes)))
+    items = [stage.dataset(0)[i] for i in range(4)]
+    return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+def test_every_pair_starts_at_its_own_time(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    stage, batch = sr_stage(config, t_jitter=0.0, t_min=0.001, t_max=0.999)
+    terms = stage(batch, 0, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z_hr = stage.autoencoder.encode(batch["hr"] * 2 - 1)
+        z_lr = stage.trained["encoder"](bicubic_up(batch["lr"], 4) * 2 - 1)
+    rho = (z_lr - z_hr).square().mean(dim=(1, 2, 3)).sqrt()
+    own = rho / (1 + rho)
+    assert float(own.max() - own.min()) > 0.02
+    torch.testing.assert_close(terms["t_mean"], own.mean())
+    torch.testing.assert_close(terms["t_std"], own.std())
+    jittered, _ = sr_stage(config, t_jitter=0.5, t_min=0.001, t_max=0.999)
+    assert not torch.equal(jittered(batch, 0, torch.Generator().manual_seed(0))["t_mean"], own.mean())
+    limited, _ = sr_stage(config, t_jitter=0.5, t_min=0.1, t_max=0.1)
+    assert float(limited(batch, 0, torch.Generator().manual_seed(0))["t_mean"]) == pytest.approx(0.1)
+
+
+def test_the_whole_loss_trains_what_is_trained_and_nothing_else(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    stage, batch = sr_stage(config)
+    terms = stage(batch, 1, torch.Generator().manual_seed(0))
+    assert stage.weights.keys() - terms.keys() == {"perceptual"}  # no trunk here
+    torch.stack([stage.weights[name] * term for name, term in terms.items() if name in stage.weights]).sum().backward()
+    for name, parameter in stage.named_parameters():
+        if name.startswith("trained."):
+            assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
+        else:
+            assert parameter.grad is None and not parameter.requires_grad, name
+    grouped = [id(p) for group in stage.parameter_groups() for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in stage.trained.parameters())
+
+
+def test_a_step_is_a_pure_function_of_batch_step_and_generator(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    (one, batch), (two, same) = sr_stage(config), sr_stage(config)
+    assert all(torch.equal(batch[key], same[key]) for key in batch)
+    first, second = (s(batch, 1, torch.Generator().manual_seed(7)) for s in (one, two))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 # ---- commands that cannot work ----
