@@ -1,7 +1,7 @@
 """A penalty on the grid of patch edges that one-step results in patch latents tend to carry.
 
 A picture has no reason to prefer one column phase over another; a decoder that paints patches does. The contrast of
-the mean absolute gradient between phases is what users see as a fine lattice, and what the metric of that name measures.
+the mean absolute gradient between phases is what users see as a fine lattice, and what the metric measures.
 """
 
 from __future__ import annotations
