@@ -166,6 +166,10 @@ class PatchAutoencoder(nn.Module):
         decode.bias.copy_(mean_3)
 
 
+MIN_VARIANCE = 1e-8
+"""Components that never vary (grey photographs only) are divided by the root of this, not by zero."""
+
+
 def principal_components(patches_NP: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean [P], the `count` leading components [P, count] (sign fixed), and their standard deviations [count]; fp32."""
     x = patches_NP.double()
@@ -175,4 +179,4 @@ def principal_components(patches_NP: Tensor, count: int) -> tuple[Tensor, Tensor
     components_PC = vectors.flip(1)[:, :count]
     strongest_1C = components_PC.abs().argmax(dim=0, keepdim=True)
     components_PC = components_PC * components_PC.gather(0, strongest_1C).sign()
-    return mean_P.float(), components_PC.float(), values.flip(0)[:count].sqrt().float()
+    return mean_P.float(), components_PC.float(), values.flip(0)[:count].clamp(min=MIN_VARIANCE).sqrt().float()

@@ -36,6 +36,9 @@ def train_stage(name: str, argv: list[str]) -> int:
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
     stage = kind(config)
     if arguments.init_from:
+        started = Path(config.run.dir) / name / "state.pt"
+        if started.exists():
+            raise AlloSR2Error(f"expected a new run for --init-from; {started} would be resumed instead: move it away")
         init_from(stage, arguments.init_from)
     run_stage(stage, config, arguments.max_steps)
     return 0

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from allosr2_core.losses.perceptual import perceptual
@@ -17,7 +16,7 @@ from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderPar
 
 from .config import Config
 from .data import PhotoCrops, mix_seed
-from .loop import Stage
+from .loop import Stage, load_export
 from .photos import load_split
 from .preview import psnr, strip, validation_crops
 from .trunks import load_st_lpips
@@ -31,7 +30,7 @@ def build(config: Config) -> PatchAutoencoder:
 def load_trained(config: Config) -> PatchAutoencoder:
     """The frozen result of this stage."""
     model = build(config)
-    model.load_state_dict(load_file(Path(config.run.dir) / AutoencoderStage.name / "autoencoder.safetensors"))
+    load_export(model, Path(config.run.dir) / AutoencoderStage.name / "autoencoder.safetensors")
     return model.eval().requires_grad_(False)
 
 
@@ -55,6 +54,7 @@ class AutoencoderStage(Stage):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config, self.optim = config, config.autoencoder.optim
+        torch.manual_seed(mix_seed(config.run.seed, self.name))
         model = build(config)
         self.paths = load_split(Path(config.data.root), "train")
         if not (Path(config.run.dir) / self.name / "state.pt").exists():

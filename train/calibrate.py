@@ -10,11 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from allosr2_core.checkpoint import AlloSR2Config, embedded_path, save_checkpoint
-from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
 from allosr2_core.patch_autoencoder import PatchEncoder
 from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
@@ -24,6 +21,7 @@ from .autoencoder import build as build_autoencoder
 from .autoencoder import load_trained as load_autoencoder
 from .config import Config, load_config
 from .data import PhotoCrops, bicubic_up, mix_seed
+from .loop import load_export
 from .photos import load_split
 from .prior import build as build_network
 from .prior import load_trained as load_prior
@@ -32,13 +30,6 @@ log = logging.getLogger(__name__)
 
 TILE_SIZE = 512
 STAGES = ("autoencoder", "prior", "allosr2")
-
-
-def load_module(module: nn.Module, path: Path) -> None:
-    """Fill a module from a stage's export; AlloSR2Error says which command makes the file."""
-    if not path.exists():
-        raise AlloSR2Error(f"expected {path}; run `python -m train {path.parent.name}` first")
-    module.load_state_dict(load_file(path))
 
 
 @torch.no_grad()
@@ -93,7 +84,7 @@ def main(argv: list[str]) -> int:
     network, head = build_network(config), SNRHead(SNRHeadParams(config.codec.latent_channels, HEAD_WIDTH))
     tuned = {"velocity": network, "encoder": encoder, "decoder": autoencoder.decoder, "snr_head": head}
     for name, module in tuned.items():
-        load_module(module, folder / "allosr2" / f"{name}.safetensors")
+        load_export(module, folder / "allosr2" / f"{name}.safetensors")
     rho = measure_rho(config, encoder, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)
     quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import signal
 import time
@@ -73,11 +74,14 @@ def lr_factor(step: int, optim: OptimConfig) -> float:
 def write_atomically(path: Path, state: dict[str, Any]) -> None:
     """torch.save to a temporary file, fsync, rename: a kill leaves the old or the new file, never half of one."""
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def export(averaged: nn.ModuleDict, folder: Path) -> None:
@@ -86,6 +90,13 @@ def export(averaged: nn.ModuleDict, folder: Path) -> None:
         temporary = folder / f"{name}.tmp"
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
         temporary.replace(folder / f"{name}.safetensors")
+
+
+def load_export(module: nn.Module, path: Path) -> None:
+    """Fill a module from a stage's export. AlloSR2Error says which command makes a missing file."""
+    if not path.exists():
+        raise AlloSR2Error(f"expected {path}; run `python -m train {path.parent.name}` first")
+    module.load_state_dict(load_file(path))
 
 
 class Interrupted:
@@ -194,10 +205,11 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
             with accelerator.autocast():
                 terms = model(next(batches), step, rng)
             total = torch.stack([stage.weights[k] * v.float() for k, v in terms.items() if k in stage.weights]).sum()
-            if not torch.isfinite(total):
-                raise AlloSR2Error(f"{stage.name}: loss is {float(total)} at step {step}: {_scalars(terms)}")
             accelerator.backward(total)
             norm = accelerator.clip_grad_norm_(stage.trained.parameters(), optim.grad_clip)
+            if not (torch.isfinite(total) and math.isfinite(float(norm))):  # before the weights are touched
+                what = f"loss {float(total.detach())}, gradient norm {float(norm)}"
+                raise AlloSR2Error(f"{stage.name}: {what} at step {step}: {_scalars(terms)}")
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             averages.update(stage.trained, step)

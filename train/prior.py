@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from allosr2_core.flow import interpolate, x0_from_velocity
@@ -16,7 +15,7 @@ from allosr2_core.networks import build_network
 from .autoencoder import load_trained as load_autoencoder
 from .config import Config
 from .data import PhotoCrops, mix_seed
-from .loop import Stage
+from .loop import Stage, load_export
 from .photos import load_split
 from .preview import psnr, strip, validation_crops
 
@@ -32,7 +31,7 @@ def build(config: Config) -> nn.Module:
 def load_trained(config: Config) -> nn.Module:
     """The result of this stage (trainable; freeze it where it serves as the reference)."""
     model = build(config)
-    model.load_state_dict(load_file(Path(config.run.dir) / PriorStage.name / "velocity.safetensors"))
+    load_export(model, Path(config.run.dir) / PriorStage.name / "velocity.safetensors")
     return model
 
 

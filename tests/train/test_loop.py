@@ -147,7 +147,7 @@ def test_a_termination_saves_and_the_run_goes_on_as_if_it_had_not_been(tmp_path:
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_state(config: Config) -> None:
     run_stage(Toy(config), config, max_steps=2)
     before = state_of(config)
-    with pytest.raises(AlloSR2Error, match=r"toy: loss is nan at step 4: .*'fit': nan"):
+    with pytest.raises(AlloSR2Error, match=r"toy: loss nan, gradient norm nan at step 4: .*'fit': nan"):
         run_stage(Toy(config, nan_at=4), config)
     assert_equal(state_of(config), before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
