@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 FeatureFn = Callable[[Tensor], Sequence[Tensor]]
@@ -30,9 +29,14 @@ def shift(x: Tensor, dy: float, dx: float) -> Tensor:
 
 
 def feature_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of the squared distance of channel-normalised features (as in LPIPS, without its weights)."""
+    """Mean over layers of |fx - fy|_1 / |fy|_1, for trunks without weights of their own for a distance.
+
+    Each layer is scaled as a whole. Normalising every position, as LPIPS does, makes flat areas count as much as detail:
+    with EfficientNet-Lite0 the gradient was six times larger for it, most of the rest of the loss drowned, and the
+    network painted dots along edges.
+    """
     terms = [
-        (F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)).square().sum(dim=1).mean()
+        (x.float() - y.float()).abs().mean() / y.detach().float().abs().mean().clamp(min=1e-6)
         for x, y in zip(features_x, features_y, strict=True)
     ]
     return torch.stack(terms).mean()
