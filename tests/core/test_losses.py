@@ -157,12 +157,14 @@ def test_both_pictures_are_shifted_alike_and_reach_the_trunk_in_zero_to_one() ->
     assert float(perceptual(x, x, distance, offset)["perceptual"]) == 0.0
 
 
-def test_feature_distance_compares_directions_of_feature_vectors() -> None:
+def test_feature_distance_is_relative_to_the_reference_layer_by_layer() -> None:
     rng = torch.Generator().manual_seed(0)
     features: Sequence[Tensor] = [torch.randn(2, c, 4, 4, generator=rng) for c in (3, 5)]
     assert float(feature_distance(features, features)) == 0.0
-    torch.testing.assert_close(feature_distance(features, [3 * f for f in features]), torch.tensor(0.0))
-    torch.testing.assert_close(feature_distance(features, [-f for f in features]), torch.tensor(4.0))  # |a + a|^2
+    torch.testing.assert_close(feature_distance([3 * f for f in features], features), torch.tensor(2.0))
+    louder = [10 * features[0], features[1]]  # a loud layer counts no more than a quiet one
+    torch.testing.assert_close(feature_distance([1.5 * f for f in louder], louder), torch.tensor(0.5))
+    torch.testing.assert_close(feature_distance([2 * features[0], features[1]], features), torch.tensor(0.5))
     with pytest.raises(ValueError, match="zip"):
         feature_distance(features, features[:1])
 
