@@ -5,6 +5,8 @@ The mathematics is in allosr2_core; this file only hands it functions that run o
 
 from __future__ import annotations
 
+import copy
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +133,15 @@ def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> T
     backend = _backend(vae)
     z = with_smaller_tiles(lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size)
     return (z - config.latent_shift) * config.latent_scale
+
+
+def without_patches(vae: VAE) -> VAE:
+    """The same VAE with no weight patches: the encoder that high-resolution pictures had in training."""
+    plain = copy.copy(vae)
+    plain.patcher = vae.patcher.clone()
+    plain.patcher.patches = {}
+    plain.patcher.patches_uuid = uuid.uuid4()  # tells the host that the loaded weights carry other patches
+    return plain
 
 
 def encode_ticks(prepared: Prepared, config: AlloSR2Config) -> int:

@@ -52,7 +52,7 @@ class SNRTimestepEstimate(io.ComfyNode):
                     options=[AUTO, *METHODS],
                     default=AUTO,
                     tooltip="auto: what the checkpoint recommends. calibrated: the checkpoint's average over its "
-                    "validation pictures. predicted: a small network looks at this picture. paired: exact, from the "
+                    "training pairs. predicted: a small network looks at this picture. paired: exact, from the "
                     "true high-resolution picture. manual: the value below.",
                 ),
                 io.Float.Input(
@@ -99,24 +99,21 @@ class SNRTimestepEstimate(io.ComfyNode):
             raise AlloSR2Error("expected an image on hr_reference for the method 'paired'; nothing is connected")
         host.check_fit(allosr2, vae)
         config, method = allosr2.config, allosr2.config.t_method if method == AUTO else method
-        pictures = [prepare(image, config, scale=scale)]
-        if method == "paired" and hr_reference is not None:
-            pictures.append(_reference(hr_reference, pictures[0], config))
-        tick = host.Ticker(sum(host.encode_ticks(prepared, config) for prepared in pictures))
-        latents = [host.encode(vae, prepared, config, tick).cpu() for prepared in pictures]
-        estimate = estimate_t(
-            latents[0],
-            config,
-            allosr2.snr_head,
-            method,
-            z_hr=latents[-1] if method == "paired" else None,
-            manual=manual_t,
-        )
+        prepared, z_hr = prepare(image, config, scale=scale), None
+        ticks = host.encode_ticks(prepared, config)
+        paired = method == "paired" and hr_reference is not None
+        tick = host.Ticker(2 * ticks if paired else ticks)
+        if paired:
+            z_hr = host.encode(
+                host.without_patches(vae), _reference(hr_reference, prepared, config), config, tick
+            ).cpu()
+        z_lr = host.encode(vae, prepared, config, tick).cpu()
+        estimate = estimate_t(z_lr, config, allosr2.snr_head, method, z_hr=z_hr, manual=manual_t)
         return io.NodeOutput(
             float(estimate.t.mean()),
             float(estimate.snr_db.mean()),
             estimate.report,
-            _picture(estimate, pictures[0], config),
+            _picture(estimate, prepared, config),
         )
 
 

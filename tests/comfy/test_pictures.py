@@ -12,7 +12,7 @@ from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, withou
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.image import load_image
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscale import Upscaler, encode, estimate_t, prepare
 
 TOLERANCE = 2  # of 255
 SMALL = "small.safetensors"
@@ -74,11 +74,24 @@ def test_estimated_t_reaches_the_upscaler(server: ComfyServer, upscaler: Upscale
     assert np.abs(found - expected).max() <= TOLERANCE
 
 
-def test_paired_estimate_of_the_same_picture_is_the_smallest_t(server: ComfyServer) -> None:
-    workflow = example(SMALL, "photo.png", n3={"method": "paired", "hr_reference": [IMAGE, 0]})
+def test_paired_estimate_compares_with_the_plain_encoders_latents(
+    server: ComfyServer, upscaler: Upscaler, small_checkpoint: Path
+) -> None:
+    """z_L comes from the adapted encoder, z_H from the untouched one; the step after it sees the adapted one again."""
+    image, config = load_image(server.input / "photo.png").image_BHWC, upscaler.config
+    prepared = prepare(image, config, scale=4.0)
+    plain = Upscaler.from_checkpoint(load_checkpoint(small_checkpoint), strength=0.0)
+    z_lr, z_hr = (encode(u.backend, prepared.pixels, config) for u in (upscaler, plain))
+    estimate = estimate_t(z_lr, config, None, "paired", z_hr=z_hr)
+
+    workflow = example(SMALL, "photo.png", n3={"method": "paired", "hr_reference": ["22", 0]})
     workflow = with_node(workflow, "21", "PreviewAny", source=["3", 2])
-    shown = server.run(workflow).outputs["21"]["text"][0]
-    assert "t* = 0.050 (clamped from 0.0" in shown
+    resized = {"upscale_method": "bicubic", "width": 160, "height": 112, "crop": "disabled"}
+    result = server.run(with_node(workflow, "22", "ImageScale", image=[IMAGE, 0], **resized))
+    shown = float(result.outputs["21"]["text"][0].split("rho = ")[1].split(",")[0])
+    assert shown == pytest.approx(float(estimate.rho), abs=2e-3) and shown > 0
+    expected = bytes_of(upscaler.upscale(image, t=float(estimate.t)))
+    assert np.abs(pixels(result) - expected).max() <= TOLERANCE
 
 
 def test_map_has_the_results_size(server: ComfyServer) -> None:
