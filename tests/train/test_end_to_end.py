@@ -228,3 +228,30 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     assert main(["--help"]) == 0
     assert "autoencoder" in capsys.readouterr().err
+
+
+def test_a_checkpoint_can_be_unpacked_and_trained_on(trained: tuple[Path, Config], tmp_path: Path) -> None:
+    path, _ = trained
+    write_photos(tmp_path, "train", [(100, 140)])
+    write_photos(tmp_path, "val", [(80, 70)])
+    config = tmp_path / "tiny.toml"
+    config.write_text(to_toml(tiny_table(tmp_path, steps=1)), encoding="utf-8")
+    assert main(["unpack", str(path), "--config", str(config)]) == 0
+    assert main(["unpack", str(path), "--config", str(config)]) == 1  # never over something
+    unpacked = tmp_path / "run" / "unpacked"
+    network = load_checkpoint(path).build_network().state_dict()
+    assert all(torch.equal(network[k], v) for k, v in load_file(unpacked / "velocity.safetensors").items())
+    assert main(["allosr2", "--config", str(config), "--init-from", str(unpacked)]) == 0
+    tuned = load_file(tmp_path / "run" / "allosr2" / "velocity.safetensors")
+    moved = max(float((tuned[k] - v).abs().max()) for k, v in network.items())
+    assert 0 < moved < 5e-3  # one step of at most lr away from the checkpoint, not from a fresh network
+
+
+def test_a_checkpoint_of_other_networks_is_not_unpacked(trained: tuple[Path, Config], tmp_path: Path) -> None:
+    path, _ = trained
+    table = tiny_table(tmp_path)
+    table["network"]["params"]["channels"] = [8, 16]
+    config = tmp_path / "wide.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    assert main(["unpack", str(path), "--config", str(config)]) == 1
+    assert not (tmp_path / "run").exists()
