@@ -18,7 +18,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import check_init, euler, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
-from allosr2_core.losses.lattice import lattice_excess
+from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
 from allosr2_core.losses.perceptual import feature_distance, perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
@@ -112,6 +112,7 @@ class AlloSR2Stage(Stage):
             "atm_fake",
             "snr_head",
             "lattice",
+            "repeat",
             "decode",
         )
         weights = {name: float(getattr(self.stage, name)) for name in names}
@@ -141,6 +142,7 @@ class AlloSR2Stage(Stage):
         decoder = self.trained["decoder"]
         pixels = decoder(z_hat).float()
         terms = reconstruction(pixels, hr, z_hat, z_hr) | lattice_excess(pixels, hr, self.config.codec.patch)
+        terms |= repeat_excess(pixels, hr, self.config.codec.patch)
         if self.trunks and step >= stage.perceptual_from:
             offset = torch.rand(2, generator=rng) * MAX_SHIFT
             terms |= perceptual(pixels, hr, self.trunks[step % len(self.trunks)], offset)
@@ -188,6 +190,8 @@ class AlloSR2Stage(Stage):
                 "psnr_decode": psnr(decoder(z_hr).mul(0.5).add(0.5).clamp(0, 1), hr),
                 "lattice4": float(lattice(ours, 4)),
                 "lattice4_hr": float(lattice(hr, 4)),
+                "repeat4": float(patch_repeat(ours, 4).abs()),
+                "repeat4_hr": float(patch_repeat(hr, 4).abs()),
                 "t_error": float((t - t_paired).abs()),
                 "curvature": float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, self.stage.init)),
             }

@@ -152,6 +152,7 @@ class AlloSR2StageConfig:
     atm_fake: float
     snr_head: float
     lattice: float
+    repeat: float
     decode: float
 
 

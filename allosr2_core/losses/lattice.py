@@ -1,7 +1,8 @@
-"""A penalty on the grid of patch edges that one-step results in patch latents tend to carry.
+"""Penalties on the grid of patch edges that one-step results in patch latents tend to carry.
 
 A picture has no reason to prefer one column phase over another; a decoder that paints patches does. The contrast of
-the mean absolute gradient between phases is what users see as a fine lattice, and what the metric measures.
+the mean absolute gradient between phases is what users see as a fine lattice, and what the metric measures. A network
+can balance the phases and still paint one motif into patch after patch; the autocorrelation at the patch size shows that.
 """
 
 from __future__ import annotations
@@ -28,3 +29,28 @@ def lattice_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, 
         for x, y in ((pixels, pixels_hr), (pixels.transpose(-1, -2), pixels_hr.transpose(-1, -2)))
     ]
     return {"lattice": (excess[0] + excess[1]).mean()}
+
+
+def patch_repeat(pixels: Tensor, period: int) -> Tensor:
+    """How much the fine texture of each picture repeats (> 0) or alternates (< 0) from patch to patch: -> [B].
+
+    Autocorrelation of the high-passed grey picture along its rows at a lag of `period`, minus the mean of its two
+    neighbours. pixels: [B, C, H, W], at least period + 2 wide. About 0 for a photograph; transpose for the other axis.
+    """
+    grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
+    fine = grey_B1HW - F.avg_pool2d(grey_B1HW, 3, stride=1, padding=1, count_include_pad=False)
+    power_B = fine.square().flatten(1).mean(dim=1).clamp(min=1e-8)
+
+    def correlation(lag: int) -> Tensor:
+        return (fine[..., lag:] * fine[..., :-lag]).flatten(1).mean(dim=1) / power_B
+
+    return correlation(period) - 0.5 * (correlation(period - 1) + correlation(period + 1))
+
+
+def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, Tensor]:
+    """{"repeat": mean |patch_repeat of the result - patch_repeat of its reference|, both directions}."""
+    excess = [
+        (patch_repeat(x, period) - patch_repeat(y, period)).abs()
+        for x, y in ((pixels, pixels_hr), (pixels.transpose(-1, -2), pixels_hr.transpose(-1, -2)))
+    ]
+    return {"repeat": (excess[0] + excess[1]).mean()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from allosr2_core.flow import INITS, Init, rms, sr_state, sr_velocity, t_from_rho
 from allosr2_core.losses.fatc import anchor, curvature, fatc
-from allosr2_core.losses.lattice import lattice_excess, phase_contrast
+from allosr2_core.losses.lattice import lattice_excess, patch_repeat, phase_contrast, repeat_excess
 from allosr2_core.losses.perceptual import feature_distance, perceptual, shift
 from allosr2_core.losses.reconstruction import CHARBONNIER_EPS, charbonnier, reconstruction
 
@@ -232,3 +232,30 @@ def test_charbonnier_has_a_finite_gradient_at_equal_pictures() -> None:
     x = torch.zeros(1, 3, 4, 4, requires_grad=True)
     charbonnier(x, torch.zeros_like(x)).backward()
     assert x.grad is not None and float(x.grad.abs().max()) == 0.0
+
+
+def tiled_motif(signs: Tensor) -> Tensor:
+    """A 4 x 4 motif in every patch of a [rows, columns] grid of signs: [1, 1, 4 rows, 4 columns]."""
+    motif = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
+    return torch.kron(signs, motif)[None, None]
+
+
+def test_patch_repeat_sees_a_motif_that_repeats_and_one_that_alternates() -> None:
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
+    same = tiled_motif(torch.ones(24, 24))
+    alternating = tiled_motif((-1.0) ** (rows + columns))
+    noise = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    assert float(patch_repeat(same, 4)) > 0.5
+    assert float(patch_repeat(alternating, 4)) < -0.5
+    assert abs(float(patch_repeat(noise, 4))) < 0.05
+    torch.testing.assert_close(patch_repeat(7 * same, 4), patch_repeat(same, 4), atol=1e-4, rtol=0)
+
+
+def test_repeat_excess_is_zero_on_the_reference_and_pushes_the_motif_away() -> None:
+    noise = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    assert float(repeat_excess(noise, noise, 4)["repeat"]) == 0.0
+    x = (noise + tiled_motif(torch.ones(12, 12))).requires_grad_(True)
+    before = repeat_excess(x, noise, 4)["repeat"]
+    (gradient,) = torch.autograd.grad(before, x)
+    after = repeat_excess(x - 20.0 * gradient, noise, 4)["repeat"]
+    assert 0.0 < float(after.detach()) < float(before.detach())

@@ -55,6 +55,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "atm_fake": 0.05,
             "snr_head": 0.1,
             "lattice": 0.1,
+            "repeat": 0.1,
             "decode": 0.1,
         },
     }

@@ -61,6 +61,7 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "rec_pixel",
         "rec_latent",
         "lattice",
+        "repeat",
         "decode",
         "fatc",
         "anchor",
