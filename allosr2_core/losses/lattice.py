@@ -1,8 +1,8 @@
 """Penalties on the grid of patch edges that one-step results in patch latents tend to carry.
 
 A picture has no reason to prefer one column phase over another; a decoder that paints patches does. The contrast of
-the mean absolute gradient between phases is what users see as a fine lattice, and what the metric measures. A
-network can balance the phases and still paint one motif into patch after patch; the autocorrelation at the patch size shows that.
+the mean absolute gradient between phases is what users see as a fine lattice, and what the metric measures. A network
+can balance the phases and still paint one motif into patch after patch: the autocorrelation at the patch size shows it.
 """
 
 from __future__ import annotations
