@@ -165,8 +165,7 @@ def test_failing_client_leaves_no_archive_and_says_what_to_do(tmp_path: Path, mo
 
 def test_debian_package_is_read_without_unpacking(tmp_path: Path) -> None:
     program = shutil.which("dpkg-deb")
-    if program is None:
-        pytest.skip("needs dpkg-deb")
+    assert program is not None, "expected dpkg-deb, which comes with every Debian"
     tree = tmp_path / "tree"
     for name, data in {"DEBIAN/control": b"", "usr/share/p/a.jpg": b"A", "usr/share/p/b.txt": b"B"}.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
