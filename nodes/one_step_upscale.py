@@ -10,7 +10,7 @@ from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.upscale import count_ticks, estimate_t, flow_tile, prepare, restore
 from . import host
 from .latent import latent
-from .sockets import AlloSR2
+from .sockets import allosr2_input, scale_input, tile_input, vae_input
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -31,17 +31,10 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
             "Decode the result with Tiled Decode (AlloSR2), or with any VAE Decode.",
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL of the AlloSR2 Loader."),
-                io.Vae.Input("vae", tooltip="The VAE of the AlloSR2 Loader."),
-                AlloSR2.Input("allosr2", tooltip="The ALLOSR2 of the AlloSR2 Loader."),
+                vae_input(),
+                allosr2_input(),
                 io.Image.Input("image", tooltip="Photographs of any size; an alpha channel is kept."),
-                io.Float.Input(
-                    "scale",
-                    default=4.0,
-                    min=1.0,
-                    max=8.0,
-                    step=0.01,
-                    tooltip="How many times larger each side becomes, rounded to whole pixels. Trained for 4.",
-                ),
+                scale_input("How many times larger each side becomes, rounded to whole pixels. Trained for 4."),
                 io.Int.Input(
                     "target_long_edge",
                     default=0,
@@ -59,14 +52,9 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     tooltip="How far to go from the enlarged input (0) to the model's picture (1, as trained). "
                     "Above 1 exaggerates.",
                 ),
-                io.Int.Input(
-                    "tile",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=16,
-                    tooltip="Side of the pieces the model sees, in result pixels. 0 = what the checkpoint recommends. "
-                    "Smaller saves memory; larger lets it see more of the picture.",
+                tile_input(
+                    "Side of the pieces the model sees, in result pixels. 0 = what the checkpoint recommends. "
+                    "Smaller saves memory; larger lets it see more of the picture."
                 ),
                 io.Int.Input(
                     "overlap",

@@ -12,7 +12,7 @@ from ..allosr2_core.flow import t_from_rho
 from ..allosr2_core.image import crop, resize_bicubic, split_alpha
 from ..allosr2_core.upscale import METHODS, Prepared, TimestepEstimate, estimate_t, prepare
 from . import host
-from .sockets import AlloSR2
+from .sockets import allosr2_input, scale_input, vae_input
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -36,16 +36,11 @@ class SNRTimestepEstimate(io.ComfyNode):
             "Large t*: the picture is rebuilt more.",
             inputs=[
                 io.Image.Input("image", tooltip="The low-resolution picture."),
-                io.Vae.Input("vae", tooltip="The VAE of the AlloSR2 Loader."),
-                AlloSR2.Input("allosr2", tooltip="The ALLOSR2 of the AlloSR2 Loader."),
-                io.Float.Input(
-                    "scale",
-                    default=4.0,
-                    min=1.0,
-                    max=8.0,
-                    step=0.01,
-                    tooltip="How many times larger the result will be. The estimate is made at that size: use the same "
-                    "value as in the upscale node.",
+                vae_input(),
+                allosr2_input(),
+                scale_input(
+                    "How many times larger the result will be. The estimate is made at that size: use the same "
+                    "value as in the upscale node."
                 ),
                 io.Combo.Input(
                     "method",

@@ -11,6 +11,7 @@ from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.upscale import finish
 from . import host
 from .latent import KEY, check_unchanged, prepared_of
+from .sockets import tile_input, vae_input
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -30,16 +31,11 @@ class TiledDecode(io.ComfyNode):
             description="Decodes in tiles without seams and without a change of colour, then crops to the exact size. "
             "Latents of other nodes are simply decoded.",
             inputs=[
-                io.Vae.Input("vae", tooltip="The VAE of the AlloSR2 Loader."),
+                vae_input(),
                 io.Latent.Input("latent", tooltip="The LATENT of AlloSR2 One-Step Upscale, or any other."),
-                io.Int.Input(
-                    "tile",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=16,
-                    tooltip="Side of a tile in pixels. 0 = as the free memory allows. In mode 'exact' it changes the "
-                    "memory needed, not the picture.",
+                tile_input(
+                    "Side of a tile in pixels. 0 = as the free memory allows. In mode 'exact' it changes the "
+                    "memory needed, not the picture."
                 ),
                 io.Combo.Input(
                     "mode",
