@@ -1,6 +1,7 @@
 """Stage 3: the SR flow: one network learns the one step, a straight path (FATC) and to stay on the prior (ATM).
 
-Every pair starts at its own t*, measured from its latents; the SNR head learns to guess that time from z_L alone.
+Every pair has its own t*, measured from its latents; the SNR head learns to guess that time from z_L alone, and most
+pairs start at the guess, as they will at inference.
 """
 
 from __future__ import annotations
@@ -21,21 +22,20 @@ from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
 from allosr2_core.losses.perceptual import feature_distance, perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
+from allosr2_core.losses.texture import texture_energy
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
 
 from .autoencoder import load_trained as load_autoencoder
 from .config import Config
-from .data import PhotoCrops, bicubic_up, mix_seed
-from .degradation import degrade
+from .data import bicubic_up, mix_seed, random_window, training_crops
+from .degradation import SCALE, degrade
 from .loop import Stage
 from .metrics.lattice import lattice
-from .photos import load_split
 from .preview import psnr, strip, validation_crops
 from .prior import flow_matching_error
 from .prior import load_trained as load_prior
 from .trunks import load_efficientnet_lite0, load_st_lpips
 
-SCALE = 4
 HEAD_WIDTH = 48
 MAX_SHIFT = 4.0
 """Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
@@ -77,7 +77,7 @@ class AlloSR2Stage(Stage):
         check_init(self.stage.init)
         torch.manual_seed(mix_seed(config.run.seed, self.name))
         self.autoencoder = load_autoencoder(config)
-        self.prior = load_prior(config).to(memory_format=torch.channels_last)
+        self.prior = load_prior(config)
         self.trained = nn.ModuleDict(
             {
                 "velocity": copy.deepcopy(self.prior),
@@ -89,16 +89,14 @@ class AlloSR2Stage(Stage):
         self.prior.eval().requires_grad_(False)
         weights_root = Path(config.data.root).parent / "weights"
         self.trunks = nn.ModuleList(load_trunk(name, weights_root) for name in self.stage.trunks)
-        self.paths = load_split(Path(config.data.root), "train")
+        self.to(memory_format=torch.channels_last)
         self.validation = [
             (hr, degrade(hr, "real", torch.Generator().manual_seed(i), SCALE))
             for i, hr in enumerate(validation_crops(config, VALIDATION_SIDE))
         ]
 
     def dataset(self, start: int) -> Dataset:
-        data, length = self.config.data, self.optim.steps * self.optim.batch
-        seed = mix_seed(self.config.run.seed, self.name)
-        return PhotoCrops(self.paths, Path(data.cache), data.crop, seed, data.strengths, start, length, SCALE)
+        return training_crops(self.config, self.name, start, self.optim.steps * self.optim.batch, degraded=True)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -113,6 +111,7 @@ class AlloSR2Stage(Stage):
             "snr_head",
             "lattice",
             "repeat",
+            "texture",
             "decode",
         )
         weights = {name: float(getattr(self.stage, name)) for name in names}
@@ -123,32 +122,33 @@ class AlloSR2Stage(Stage):
             {"params": list(self.trained["velocity"].parameters()), "lr_scale": 1.0},
             {"params": list(self.trained["encoder"].parameters()), "lr_scale": self.stage.encoder_lr},
             {"params": list(self.trained["decoder"].parameters()), "lr_scale": self.stage.decoder_lr},
-            {"params": list(self.trained["snr_head"].parameters()), "lr_scale": 1.0},
+            {"params": list(self.trained["snr_head"].parameters()), "lr_scale": self.stage.head_lr},
         ]
 
     def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
         stage, velocity = self.stage, self.trained["velocity"]
-        hr = batch["hr"].mul(2).sub(1)
+        hr = batch["hr"].mul(2).sub(1).to(memory_format=torch.channels_last)
         with torch.no_grad():
             z_hr = self.autoencoder.encode(hr).float()
         z_lr = self.trained["encoder"](bicubic_up(batch["lr"], SCALE).mul(2).sub(1)).float()
 
         batch_size = hr.shape[0]
-        rho_B = paired_rho(z_lr.detach(), z_hr)
-        jitter_B = torch.exp(stage.t_jitter * torch.randn(batch_size, generator=rng)).to(rho_B)
-        t_B = (t_from_rho(rho_B) * jitter_B).clamp(stage.t_min, stage.t_max)
+        own_B = t_from_rho(paired_rho(z_lr.detach(), z_hr)).clamp(stage.t_min, stage.t_max)
+        guess_B = self._guess(self.trained["snr_head"], z_lr)
+        t_B = self._start_times(own_B, guess_B, rng)
 
         z_hat = one_step(velocity, start_state(z_lr, t_B, stage.init), t_B).float()
         decoder = self.trained["decoder"]
         pixels = decoder(z_hat).float()
         terms = reconstruction(pixels, hr, z_hat, z_hr) | lattice_excess(pixels, hr, self.config.codec.patch)
-        terms |= repeat_excess(pixels, hr, self.config.codec.patch)
+        terms |= repeat_excess(pixels, hr, self.config.codec.patch) | texture_energy(pixels, hr)
         if self.trunks and step >= stage.perceptual_from:
             offset = torch.rand(2, generator=rng) * MAX_SHIFT
-            terms |= perceptual(pixels, hr, self.trunks[step % len(self.trunks)], offset)
+            view, view_hr = random_window(pixels, hr, stage.perceptual_crop, rng)
+            terms |= perceptual(view, view_hr, self.trunks[step % len(self.trunks)], offset)
 
         n = max(1, round(stage.share * batch_size))
-        z, t = z_hr[:n], t_B[:n]
+        z, t = z_hr[:n], own_B[:n]  # FATC's path is straight only from the pair's own time
         terms["decode"] = charbonnier(decoder(z).float(), hr[:n])  # the decoder still inverts the encoder
         if stage.fatc:
             s = t * (1.0 - torch.rand(n, generator=rng).to(t))
@@ -163,8 +163,22 @@ class AlloSR2Stage(Stage):
             times, noise = self._atm_draw(z, rng)
             terms |= match(z_hat[:n], noise, times, fake=lambda z_t, u: velocity(z_t, -u), real=self.prior)
         terms |= head_loss(self.trained["snr_head"], z_lr, z_hr)
-        t_mean, t_std = t_B.mean(), t_B.std()
-        return terms | {"t_mean": t_mean, "t_std": t_std}
+        return terms | {"t_mean": t_B.mean(), "t_std": t_B.std(), "t_error": (guess_B - own_B).abs().mean()}
+
+    @torch.no_grad()
+    def _guess(self, head: nn.Module, z_lr: Tensor) -> Tensor:
+        """The head's t* of each latent, within the trained range: what inference starts from."""
+        return t_from_rho(head(z_lr.detach()).exp()).clamp(self.stage.t_min, self.stage.t_max)
+
+    def _start_times(self, own_B: Tensor, guess_B: Tensor, rng: torch.Generator) -> Tensor:
+        """Where each pair's one step starts: at the head's guess or its own t*, jittered.
+
+        A pair's own t* knows how much detail the photograph has, which z_L alone does not tell. A network that has only
+        seen such times reads the detail off t and is lost at inference, where it gets guesses.
+        """
+        guessed_B = torch.rand(own_B.shape[0], generator=rng).to(own_B) < self.stage.t_guessed
+        jitter_B = torch.exp(self.stage.t_jitter * torch.randn(own_B.shape[0], generator=rng)).to(own_B)
+        return (torch.where(guessed_B, guess_B, own_B) * jitter_B).clamp(self.stage.t_min, self.stage.t_max)
 
     def _atm_draw(self, z: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         low, high = self.stage.atm_t
@@ -178,13 +192,15 @@ class AlloSR2Stage(Stage):
             up = bicubic_up(lr, SCALE)
             z_hr, z_lr = self.autoencoder.encode(hr.mul(2).sub(1)), averaged["encoder"](up.mul(2).sub(1))
             t_paired = t_from_rho(paired_rho(z_lr, z_hr)).clamp(self.stage.t_min, self.stage.t_max)
-            t = t_from_rho(averaged["snr_head"](z_lr).exp()).clamp(self.stage.t_min, self.stage.t_max)
+            t = self._guess(averaged["snr_head"], z_lr)
             start = start_state(z_lr, t, self.stage.init)
             z_hat = one_step(velocity, start, t)
             ours = decoder(z_hat).mul(0.5).add(0.5).clamp(0, 1)
             four = decoder(euler(velocity, start, t, 4)).mul(0.5).add(0.5).clamp(0, 1)
+            oracle = one_step(velocity, start_state(z_lr, t_paired, self.stage.init), t_paired)
             figures = {
                 "psnr": psnr(ours, hr),
+                "psnr_paired": psnr(decoder(oracle).mul(0.5).add(0.5).clamp(0, 1), hr),
                 "psnr_bicubic": psnr(up, hr),
                 "psnr_4steps": psnr(four, hr),
                 "psnr_decode": psnr(decoder(z_hr).mul(0.5).add(0.5).clamp(0, 1), hr),

@@ -15,9 +15,8 @@ from allosr2_core.losses.reconstruction import charbonnier
 from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
 
 from .config import Config
-from .data import PhotoCrops, mix_seed
+from .data import PhotoCrops, mix_seed, training_crops
 from .loop import Stage, load_export
-from .photos import load_split
 from .preview import psnr, strip, validation_crops
 from .trunks import load_st_lpips
 
@@ -56,7 +55,6 @@ class AutoencoderStage(Stage):
         self.config, self.optim = config, config.autoencoder.optim
         torch.manual_seed(mix_seed(config.run.seed, self.name))
         model = build(config)
-        self.paths = load_split(Path(config.data.root), "train")
         if not (Path(config.run.dir) / self.name / "state.pt").exists():
             linear_basis(model, self.dataset(0), config.autoencoder.pca_patches, config.run.seed)
         self.trained = nn.ModuleDict({"autoencoder": model})
@@ -64,9 +62,7 @@ class AutoencoderStage(Stage):
         self.validation = validation_crops(config, 512)
 
     def dataset(self, start: int) -> PhotoCrops:
-        data, length = self.config.data, self.optim.steps * self.optim.batch
-        seed = mix_seed(self.config.run.seed, self.name)
-        return PhotoCrops(self.paths, Path(data.cache), data.crop, seed, None, start, length)
+        return training_crops(self.config, self.name, start, self.optim.steps * self.optim.batch, degraded=False)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -16,15 +16,17 @@ from allosr2_core.flow import t_from_rho
 from allosr2_core.patch_autoencoder import PatchEncoder
 from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
 
-from .allosr2 import HEAD_WIDTH, SCALE
+from .allosr2 import HEAD_WIDTH
 from .autoencoder import build as build_autoencoder
 from .autoencoder import load_trained as load_autoencoder
 from .config import Config, load_config
-from .data import PhotoCrops, bicubic_up, mix_seed
+from .data import bicubic_up, training_crops
+from .degradation import SCALE
 from .loop import load_export
-from .photos import load_split
 from .prior import build as build_network
 from .prior import load_trained as load_prior
+from .unpack import FOLDER as UNPACKED
+from .unpack import RECORD
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +37,7 @@ STAGES = ("autoencoder", "prior", "allosr2")
 @torch.no_grad()
 def measure_rho(config: Config, encoder: PatchEncoder, pairs: int) -> torch.Tensor:
     """rho of `pairs` fresh training pairs with the adapted encoder on the LR side, [pairs]."""
-    autoencoder, data = load_autoencoder(config), config.data
-    seed = mix_seed(config.run.seed, "calibrate")
-    paths = load_split(Path(data.root), "train")
-    crops = PhotoCrops(paths, Path(data.cache), data.crop, seed, data.strengths, 0, pairs, SCALE)
+    autoencoder, crops = load_autoencoder(config), training_crops(config, "calibrate", 0, pairs, degraded=True)
     values = []
     for i in range(pairs):
         item = crops[i]
@@ -48,7 +47,10 @@ def measure_rho(config: Config, encoder: PatchEncoder, pairs: int) -> torch.Tens
 
 
 def training_record(config: Config, folder: Path) -> dict[str, object]:
-    """What the checkpoint says about its training: configuration, steps and hours of each stage, commit."""
+    """What the checkpoint says about its training: configuration, steps and hours of each stage, commit.
+
+    In a run folder that a checkpoint was unpacked into, also that checkpoint's own record, under "continues".
+    """
     stages = {}
     for name in STAGES:
         path = folder / name / "state.pt"
@@ -58,7 +60,9 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
     settings = asdict(config)
     for part, key in (("run", "dir"), ("data", "root"), ("data", "cache")):
         del settings[part][key]  # folders of this machine are nobody's business
-    return {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
+    record = {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
+    before = folder / UNPACKED / RECORD
+    return record | ({"continues": json.loads(before.read_text(encoding="utf-8"))} if before.exists() else {})
 
 
 def _commit() -> str:

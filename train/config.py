@@ -128,15 +128,22 @@ class AlloSR2StageConfig:
     t_max: float
     """Each pair's own t* is clamped to [t_min, t_max]."""
     t_jitter: float
-    """Standard deviation of log-normal jitter on t*."""
+    """Standard deviation of log-normal jitter on the time a pair starts at."""
+    t_guessed: float
+    """Share of the pairs that start at the SNR head's guess instead of their own t*."""
     encoder_lr: float
     """Learning rate of the encoder's adapter, relative to `optim.lr`."""
     decoder_lr: float
     """Learning rate of the decoder, relative to `optim.lr`; it learns to mix patches the flow got slightly wrong."""
+    head_lr: float
+    """Learning rate of the SNR head, relative to `optim.lr`."""
     trunks: tuple[str, ...]
     """Feature networks of the perceptual loss; they take turns step by step."""
     perceptual_from: int
     """Step at which the perceptual term starts."""
+    perceptual_crop: int
+    """Side of the random square of each crop that the feature networks see, px; 0 = all of it. They are most of
+    the cost of a step."""
     atm_from: int
     """Step at which atm_match starts; atm_fake is trained from the beginning."""
     atm_t: tuple[float, float]
@@ -153,6 +160,7 @@ class AlloSR2StageConfig:
     snr_head: float
     lattice: float
     repeat: float
+    texture: float
     decode: float
 
 

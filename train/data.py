@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,9 @@ from torch.utils.data import Dataset
 
 from allosr2_core.errors import AlloSR2Error
 
+from .config import Config
 from .degradation import STRENGTHS, degrade
-from .photos import load_manifest
+from .photos import load_manifest, load_split
 
 LARGE_SIDE = 2000
 """Photographs with a longer side than this (px) are seen at 0.4-1.0 of their size, others at 0.5-1.0."""
@@ -30,16 +30,6 @@ MIN_DETAIL = 4.0
 FLAT_SHARE = 0.15
 """Chance that a flat crop is kept: sky teaches little, but a network that never saw any puts texture on it."""
 TRIES = 8
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Where a training crop comes from."""
-
-    photo: int
-    scale: float
-    top: int
-    left: int
 
 
 def mix_seed(*parts: int | str) -> int:
@@ -73,6 +63,16 @@ def decode_cached(path: Path, cache: Path) -> np.ndarray:
 def bicubic_up(lr: Tensor, scale: int) -> Tensor:
     """The input of the encoder: the low-resolution picture enlarged bicubically, clamped to [0, 1]."""
     return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def random_window(x: Tensor, y: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same random square of two batches [B, C, H, W]; both whole where `side` does not fit or is 0."""
+    height, width = x.shape[-2:]
+    if not 0 < side < min(height, width):
+        return x, y
+    top, left = (int(torch.randint(room - side + 1, (), generator=rng)) for room in (height, width))
+    window = (..., slice(top, top + side), slice(left, left + side))
+    return x[window], y[window]
 
 
 def detail(hr: Tensor) -> float:
@@ -140,3 +140,17 @@ class PhotoCrops(Dataset):
         turns = int(u[3] * 8)
         hr = torch.rot90(hr, turns % 4, dims=(1, 2))
         return (hr.flip(2) if turns >= 4 else hr).contiguous()
+
+
+def training_crops(config: Config, name: str, start: int, length: int, *, degraded: bool) -> PhotoCrops:
+    """Crops of the training photographs for what `name` says (a stage); each name draws its own. See `PhotoCrops`."""
+    data = config.data
+    return PhotoCrops(
+        load_split(Path(data.root), "train"),
+        Path(data.cache),
+        data.crop,
+        mix_seed(config.run.seed, name),
+        data.strengths if degraded else None,
+        start,
+        length,
+    )

@@ -21,6 +21,8 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 
 T = TypeVar("T")
+SCALE = 4
+"""The enlargement everything here is trained for and measured at."""
 Strength = Literal["mild", "real", "severe"]
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 KERNEL_SIZES = tuple(range(7, 22, 2))

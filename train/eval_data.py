@@ -16,14 +16,13 @@ from torch import Tensor
 
 from allosr2_core.image import load_image
 
-from .degradation import Strength, degrade
+from .degradation import SCALE, Strength, degrade
 
 log = logging.getLogger(__name__)
 
 CROP = 512  # px
 CROP_MULTIPLE = 32  # px
 CROP_MINIMUM = 64  # px
-SCALE = 4
 
 
 @dataclass(frozen=True)

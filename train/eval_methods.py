@@ -20,7 +20,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image, save_image
 from allosr2_core.upscale import Upscaler
 
-from .eval_data import SCALE
+from .degradation import SCALE
 from .metrics.suite import METRICS_VERSION
 from .peers import load_peer
 from .wheels import SOURCES, sha256_of

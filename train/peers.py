@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from allosr2_core.errors import AlloSR2Error
 
+from .degradation import SCALE
 from .ncnn_reader import NcnnLayer, convolutions, read_ncnn
 from .wheels import ensure
 
 PEERS = ("bicubic", "realesrgan-x4plus", "span")
-SCALE = 4
 Peer = Callable[[Tensor], Tensor]
 
 

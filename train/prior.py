@@ -14,9 +14,8 @@ from allosr2_core.networks import build_network
 
 from .autoencoder import load_trained as load_autoencoder
 from .config import Config
-from .data import PhotoCrops, mix_seed
+from .data import PhotoCrops, mix_seed, training_crops
 from .loop import Stage, load_export
-from .photos import load_split
 from .preview import psnr, strip, validation_crops
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -58,13 +57,10 @@ class PriorStage(Stage):
         torch.manual_seed(mix_seed(config.run.seed, self.name))
         self.trained = nn.ModuleDict({"velocity": build(config).to(memory_format=torch.channels_last)})
         self.autoencoder = load_autoencoder(config)
-        self.paths = load_split(Path(config.data.root), "train")
         self.validation = [self.autoencoder.encode(x.mul(2).sub(1)) for x in validation_crops(config, 256)]
 
     def dataset(self, start: int) -> PhotoCrops:
-        data, length = self.config.data, self.optim.steps * self.optim.batch
-        seed = mix_seed(self.config.run.seed, self.name)
-        return PhotoCrops(self.paths, Path(data.cache), data.crop, seed, None, start, length)
+        return training_crops(self.config, self.name, start, self.optim.steps * self.optim.batch, degraded=False)
 
     @property
     def weights(self) -> dict[str, float]:

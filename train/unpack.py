@@ -7,6 +7,7 @@ python -m train allosr2 --config train/configs/mini.toml --init-from <run>/unpac
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from .prior import build as build_network
 
 log = logging.getLogger(__name__)
 FOLDER = "unpacked"
+RECORD = "training.json"
+"""How the unpacked checkpoint was trained; `calibrate` writes it into the checkpoint that continues it."""
 
 
 def unpack(checkpoint: Checkpoint, run: Path) -> Path:
@@ -52,6 +55,7 @@ def unpack(checkpoint: Checkpoint, run: Path) -> Path:
     for stage, modules in parts.items():
         (run / stage).mkdir(parents=True, exist_ok=True)
         export(nn.ModuleDict(modules), run / stage)
+    (run / FOLDER / RECORD).write_text(json.dumps(dict(checkpoint.training)), encoding="utf-8")
     return run / FOLDER
 
 

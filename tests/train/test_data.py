@@ -11,7 +11,17 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import write_photos
 from train import data
-from train.data import FLAT_SHARE, MIN_DETAIL, PhotoCrops, bicubic_up, decode_cached, detail, mix_seed, noisy_names
+from train.data import (
+    FLAT_SHARE,
+    MIN_DETAIL,
+    PhotoCrops,
+    bicubic_up,
+    decode_cached,
+    detail,
+    mix_seed,
+    noisy_names,
+    random_window,
+)
 from train.degradation import degrade
 from train.preview import centre_crop, psnr, strip
 
@@ -196,3 +206,16 @@ def test_degrading_does_not_move_the_picture() -> None:
             weight = (up - 0.3).clamp(min=0)
             centres.append(torch.stack([(weight.sum(dim=1) * at).sum(), (weight.sum(dim=0) * at).sum()]) / weight.sum())
         assert float((torch.stack(centres).mean(dim=0) - 31.5).abs().max()) < 0.35
+
+
+def test_random_windows_are_the_same_place_of_both_pictures() -> None:
+    x = torch.arange(2 * 3 * 10 * 12, dtype=torch.float32).reshape(2, 3, 10, 12)
+    places = set()
+    for seed in range(40):
+        a, b = random_window(x, x + 1, 4, torch.Generator().manual_seed(seed))
+        assert a.shape == (2, 3, 4, 4)
+        torch.testing.assert_close(b, a + 1)
+        places.add(float(a[0, 0, 0, 0]))
+    assert len(places) > 20 and max(places) <= 6 * 12 + 8
+    for side in (0, 10, 64):  # 0 = all; a side that does not fit
+        assert random_window(x, x, side, torch.Generator())[0] is x

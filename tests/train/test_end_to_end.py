@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.flow import t_from_rho
 from allosr2_core.upscale import Upscaler, prepare
 from tests.support.tiny_training import tiny_table, to_toml, write_photos
 from train import autoencoder as autoencoder_stage
@@ -62,6 +63,7 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "rec_latent",
         "lattice",
         "repeat",
+        "texture",
         "decode",
         "fatc",
         "anchor",
@@ -70,6 +72,7 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "snr_map",
         "t_mean",
         "t_std",
+        "t_error",
     }
     assert terms <= lines[0].keys()
     assert "atm_match" not in lines[0] and "atm_match" in lines[1]  # from step 1 on
@@ -78,6 +81,7 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "val_psnr",
         "val_psnr_bicubic",
         "val_psnr_4steps",
+        "val_psnr_paired",
         "val_curvature",
         "val_t_error",
         "val_drift",
@@ -169,9 +173,10 @@ def sr_stage(config: Config, **changes: Any) -> tuple[AlloSR2Stage, dict[str, Te
     return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
 
 
-def test_every_pair_starts_at_its_own_time(trained: tuple[Path, Config]) -> None:
+def test_every_pair_starts_at_its_own_time_or_at_the_guess(trained: tuple[Path, Config]) -> None:
     _, config = trained
-    stage, batch = sr_stage(config, t_jitter=0.0, t_min=0.001, t_max=0.999)
+    wide = {"t_min": 0.001, "t_max": 0.999}
+    stage, batch = sr_stage(config, t_jitter=0.0, t_guessed=0.0, **wide)
     terms = stage(batch, 0, torch.Generator().manual_seed(0))
     with torch.no_grad():
         z_hr = stage.autoencoder.encode(batch["hr"] * 2 - 1)
@@ -181,7 +186,15 @@ def test_every_pair_starts_at_its_own_time(trained: tuple[Path, Config]) -> None
     assert float(own.max() - own.min()) > 0.02
     torch.testing.assert_close(terms["t_mean"], own.mean())
     torch.testing.assert_close(terms["t_std"], own.std())
-    jittered, _ = sr_stage(config, t_jitter=0.5, t_min=0.001, t_max=0.999)
+
+    guessing, _ = sr_stage(config, t_jitter=0.0, t_guessed=1.0, **wide)
+    with torch.no_grad():
+        guess = t_from_rho(guessing.trained["snr_head"](z_lr).exp())
+    terms = guessing(batch, 0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(terms["t_mean"], guess.mean())
+    torch.testing.assert_close(terms["t_error"], (guess - own).abs().mean())
+
+    jittered, _ = sr_stage(config, t_jitter=0.5, t_guessed=0.0, **wide)
     assert not torch.equal(jittered(batch, 0, torch.Generator().manual_seed(0))["t_mean"], own.mean())
     limited, _ = sr_stage(config, t_jitter=0.5, t_min=0.1, t_max=0.1)
     assert float(limited(batch, 0, torch.Generator().manual_seed(0))["t_mean"]) == pytest.approx(0.1)
@@ -246,6 +259,11 @@ def test_a_checkpoint_can_be_unpacked_and_trained_on(trained: tuple[Path, Config
     tuned = load_file(tmp_path / "run" / "allosr2" / "velocity.safetensors")
     moved = max(float((tuned[k] - v).abs().max()) for k, v in network.items())
     assert 0 < moved < 5e-3  # one step of at most lr away from the checkpoint, not from a fresh network
+    out = tmp_path / "continued.safetensors"
+    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
+    record = load_checkpoint(out).training
+    assert record["stages"]["allosr2"]["steps"] == 1
+    assert record["continues"] == load_checkpoint(path).training
 
 
 def test_a_checkpoint_of_other_networks_is_not_unpacked(trained: tuple[Path, Config], tmp_path: Path) -> None:
