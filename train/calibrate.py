@@ -31,6 +31,7 @@ from .unpack import RECORD
 log = logging.getLogger(__name__)
 
 TILE_SIZE = 512
+"""px, for networks with a finite receptive field; others are shown no more at once than they were trained on."""
 STAGES = ("autoencoder", "prior", "allosr2")
 
 
@@ -105,7 +106,7 @@ def main(argv: list[str]) -> int:
         t_method=arguments.t_method,
         scale=SCALE,
         trained_size=config.data.crop,
-        tile_size=TILE_SIZE,
+        tile_size=TILE_SIZE if hasattr(network, "radius") else config.data.crop,
         latent_channels=codec.latent_channels,
         latent_downscale=codec.patch,
         latent_scale=1.0,

@@ -4,9 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as functional
 from PIL import Image
+from torch import Tensor, nn
+
+from train import autoencoder
+from train.__main__ import main
 
 
 def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
@@ -92,3 +97,17 @@ def write_photos(root: Path, split: str, sizes: list[tuple[int, int]]) -> list[P
         paths.append(folder / f"{number}.png")
         Image.fromarray(pixels.numpy()).save(paths[-1])
     return paths
+
+
+class MeanDistance(nn.Module):
+    """In the place of a feature trunk, whose weights would have to be fetched."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).abs().mean(dim=(1, 2, 3))
+
+
+def run_autoencoder(config: Path) -> int:
+    """The first stage by its command, without the trunk's download; the exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "load_st_lpips", lambda net, root: MeanDistance())
+        return main(["autoencoder", "--config", str(config)])

@@ -8,25 +8,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.flow import t_from_rho
 from allosr2_core.upscale import Upscaler, prepare
-from tests.support.tiny_training import tiny_table, to_toml, write_photos
-from train import autoencoder as autoencoder_stage
+from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 from train.allosr2 import AlloSR2Stage
 from train.config import Config, load_config
 from train.data import bicubic_up
 from train.prior import flow_matching_error
-
-
-class MeanDistance(nn.Module):
-    """In the place of a feature trunk, whose weights would have to be fetched."""
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return (x - y).abs().mean(dim=(1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
     write_photos(root, "val", [(80, 70), (64, 100)])
     config = root / "tiny.toml"
     config.write_text(to_toml(tiny_table(root)), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoencoder_stage, "load_st_lpips", lambda net, root: MeanDistance())
-        assert main(["autoencoder", "--config", str(config)]) == 0
+    assert run_autoencoder(config) == 0
     assert main(["prior", "--config", str(config), "--max-steps", "2"]) == 0
     assert main(["prior", "--config", str(config)]) == 0
     assert main(["allosr2", "--config", str(config)]) == 0
@@ -231,9 +221,7 @@ def test_stages_without_what_they_need_say_so(tmp_path: Path, capsys: pytest.Cap
     config.write_text(to_toml(tiny_table(tmp_path)), encoding="utf-8")
     assert main(["allosr2", "--config", str(tmp_path / "none.toml")]) == 1
     assert "there is none" in capsys.readouterr().err
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoencoder_stage, "load_st_lpips", lambda net, root: MeanDistance())
-        assert main(["autoencoder", "--config", str(config)]) == 1
+    assert run_autoencoder(config) == 1
     assert "python -m train photos" in capsys.readouterr().err
 
 
