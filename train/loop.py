@@ -194,10 +194,19 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
             )
             export(averages.module, folder)
 
-    started = saved = window = time.monotonic()
-    window_step = step
     batches = iter(loader)
     with Interrupted() as interrupted, (folder / "log.jsonl").open("a", encoding="utf-8") as log_file:
+
+        def preview() -> None:
+            figures = stage.preview(averages.module, folder / "previews", step)
+            log_file.write(json.dumps({"step": step} | {f"val_{k}": round(v, 5) for k, v in figures.items()}) + "\n")
+            log_file.flush()
+            log.info("%s %d val %s", stage.name, step, " ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+        if step == 0 and accelerator.is_main_process:
+            preview()  # where a run with --init-from starts
+        started = saved = window = time.monotonic()
+        window_step = step
         while step < last and not interrupted.requested:
             for group in optimizer.param_groups:
                 group["lr"] = optim.lr * group["lr_scale"] * lr_factor(step, optim)
@@ -227,12 +236,7 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int
                 log.info("%s %d/%d %s eta %.0f min", stage.name, step, last, summary, eta)
                 window, window_step = now, step
             if (step % run.preview_every == 0 or step == last) and accelerator.is_main_process:
-                figures = stage.preview(averages.module, folder / "previews", step)
-                log_file.write(
-                    json.dumps({"step": step} | {f"val_{k}": round(v, 5) for k, v in figures.items()}) + "\n"
-                )
-                log_file.flush()
-                log.info("%s %d val %s", stage.name, step, " ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+                preview()
                 window, window_step = time.monotonic(), step
             if now - saved > 60 * run.save_minutes:
                 save(now)

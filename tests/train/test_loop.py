@@ -171,12 +171,12 @@ def test_what_a_run_leaves_behind(config: Config) -> None:
         for key, value in exported.items():
             assert torch.equal(value, state["averaged"][f"{name}.{key}"])
             assert not torch.equal(value, state["trained"][f"{name}.{key}"])
-    assert [p.name for p in (folder / "previews").iterdir()] == ["000010.txt"]
+    assert sorted(p.name for p in (folder / "previews").iterdir()) == ["000000.txt", "000010.txt"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [*range(1, 11), 10]
-    assert lines[0].keys() == {"step", "total", "fit", "unweighted", "grad_norm", "steps_per_s", "seconds"}
-    assert lines[0]["total"] == lines[0]["fit"]
-    assert lines[-1].keys() == {"step", "val_norm"}
+    assert [line["step"] for line in lines] == [0, *range(1, 11), 10]
+    assert lines[1].keys() == {"step", "total", "fit", "unweighted", "grad_norm", "steps_per_s", "seconds"}
+    assert lines[1]["total"] == lines[1]["fit"]
+    assert lines[0].keys() == lines[-1].keys() == {"step", "val_norm"}
 
 
 def test_every_module_learns_at_its_own_rate(config: Config) -> None:
