@@ -141,7 +141,7 @@ def _run_upscale(options: argparse.Namespace) -> int:
     progress = Progress(sys.stderr, len(planned.jobs), enabled=not options.quiet)
     if planned.skipped and not options.quiet:
         names = ", ".join(path.name for path in planned.skipped[:5]) + (" ..." if len(planned.skipped) > 5 else "")
-        _say(sys.stderr.write, progress, f"note: {len(planned.skipped)} files are no pictures by their suffix: {names}")
+        _say(sys.stderr.write, progress, f"note: left out {len(planned.skipped)}, no picture by the suffix: {names}")
     failed = 0
     for job in planned.jobs:
         progress.begin(job.source.name)

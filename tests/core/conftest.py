@@ -9,9 +9,11 @@ import pytest
 
 from allosr2_core.checkpoint import Checkpoint, load_checkpoint
 from allosr2_core.upscale import Upscaler
+from tests.support.command_line import CommandLine, save_tiny_checkpoint
+from tests.support.lora_network import Small
 from tests.support.small_checkpoint import save_small_checkpoint
 
-from .peers import Peers
+from .peers import Peers, randomize
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -44,3 +46,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 @pytest.fixture(scope="session")
 def upscaler(checkpoint: Checkpoint) -> Upscaler:
     return Upscaler.from_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file the command line runs on; smaller than `checkpoint`."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_tiny_checkpoint(path)
+    return path
+
+
+@pytest.fixture
+def run(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tiny_checkpoint, capsys)
+
+
+@pytest.fixture
+def small() -> Small:
+    network = Small()
+    randomize(network, seed=1)
+    return network

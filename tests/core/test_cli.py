@@ -1,118 +1,25 @@
-"""`python -m allosr2_core` on a tiny random checkpoint: what is written, said and returned, for good and bad input."""
+"""`python -m allosr2_core upscale` on a tiny random checkpoint: what is written, said and returned."""
 
-import io
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from allosr2_core import cli
-from allosr2_core.checkpoint import AlloSR2Config, load_checkpoint, save_checkpoint
-from allosr2_core.cli import main
+from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image
 from allosr2_core.jobs import plan_jobs
-from allosr2_core.networks import build_network
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
 from allosr2_core.progress import Progress
-from allosr2_core.snr import SNRHead, SNRHeadParams
 from allosr2_core.upscale import Upscaler
+from tests.support.command_line import CommandLine, Outcome
+from tests.support.pictures import size, write_photo
 
-NETWORK = {"type": "unet", "latent_channels": 4, "channels": [4, 8], "blocks": [1, 1], "time_dim": 8}
-AUTOENCODER = {"patch": 4, "latent_channels": 4, "hidden": 4, "blocks": 1, "pixel_channels": 3}
-HEAD = {"latent_channels": 4, "hidden": 4}
-CONFIG = AlloSR2Config(
-    base="allosr2-mini",
-    network=NETWORK,
-    autoencoder=AUTOENCODER,
-    snr_head=HEAD,
-    init="aligned",
-    t_star=0.22,
-    t_min=0.05,
-    t_max=0.5,
-    t_method="predicted",
-    scale=4,
-    trained_size=64,
-    tile_size=64,
-    latent_channels=4,
-    latent_downscale=4,
-    latent_scale=1.0,
-    latent_shift=0.0,
-)
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    autoencoder = PatchAutoencoder(PatchAutoencoderParams(**AUTOENCODER))
-    prior, network = build_network(NETWORK), build_network(NETWORK)
-    network.load_state_dict({k: v + 0.05 * torch.randn_like(v) for k, v in prior.state_dict().items()})
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    save_checkpoint(
-        path,
-        CONFIG,
-        {"steps": 12, "data": "random"},
-        prior=prior,
-        network=network,
-        autoencoder=autoencoder,
-        encoder=autoencoder.encoder,
-        snr_head=SNRHead(SNRHeadParams(**HEAD)),
-    )
-    return path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-class CommandLine:
-    """Runs `main` in this process with the tiny checkpoint."""
-
-    def __init__(self, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.checkpoint, self.capsys = checkpoint, capsys
-
-    def __call__(self, *arguments: object) -> Outcome:
-        self.capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as exit_:  # argparse
-            code = int(exit_.code or 0)
-        captured = self.capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    def upscale(self, *arguments: object) -> Outcome:
-        return self("upscale", *arguments, "--checkpoint", self.checkpoint)
-
-
-@pytest.fixture
-def run(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(tiny_checkpoint, capsys)
-
-
-def write_photo(path: Path, height: int = 9, width: int = 14, mode: str = "RGB", seed: int = 0) -> Path:
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values if channels > 1 else values[..., 0]).save(path)
-    return path
-
-
-def size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.height, picture.width
-
-
-# ---- upscale: pictures ----
+# ---- pictures ----
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (9, 14), (33, 17)])
@@ -182,13 +89,6 @@ def test_alpha_is_kept(run: CommandLine, tmp_path: Path, suffix: str) -> None:
     assert float(alpha[:, 26:].min()) > 0.95
 
 
-def test_transparency_into_jpeg_fails_and_says_what_to_do(run: CommandLine, tmp_path: Path) -> None:
-    outcome = run.upscale(write_photo(tmp_path / "in.png", mode="RGBA"), tmp_path / "out.jpg")
-    assert outcome.code == 1
-    assert "JPEG cannot store transparency; expected .png or .webp" in outcome.err
-    assert not (tmp_path / "out.jpg").exists()
-
-
 @pytest.mark.parametrize("mode", ["L", "LA"])
 def test_grey(run: CommandLine, tmp_path: Path, mode: str) -> None:
     assert run.upscale(write_photo(tmp_path / "in.png", mode=mode), tmp_path / "out.png").code == 0
@@ -209,7 +109,7 @@ def test_output_folders_are_created(run: CommandLine, tmp_path: Path) -> None:
     assert size(tmp_path / "a" / "b" / "out.png") == size(tmp_path / "c" / "d" / "in.jpg") == (36, 56)
 
 
-# ---- upscale: folders and failures ----
+# ---- folders and failures ----
 
 
 def test_a_folder_goes_on_after_bad_files(run: CommandLine, tmp_path: Path) -> None:
@@ -227,7 +127,7 @@ def test_a_folder_goes_on_after_bad_files(run: CommandLine, tmp_path: Path) -> N
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "whole.png", "z.png"]
     for name in ("empty.png", "text.png", "cut.png"):
         assert f"failed: {folder / name}: expected" in outcome.err
-    assert "1 files are no pictures by their suffix: notes.txt" in outcome.err
+    assert "left out 1, no picture by the suffix: notes.txt" in outcome.err
     assert outcome.out.splitlines()[-1].startswith("3 pictures, 3 failed, ")
 
 
@@ -285,86 +185,6 @@ def test_output_that_cannot_be_written(run: CommandLine, tmp_path: Path) -> None
     assert "could not be created" in outcome.err
 
 
-def test_too_large_a_result_is_refused_before_any_work(run: CommandLine, tmp_path: Path) -> None:
-    outcome = run.upscale(write_photo(tmp_path / "in.png"), tmp_path / "out.png", "--scale", 5000)
-    assert outcome.code == 1
-    assert "expected at most" in outcome.err
-
-
-# ---- usage ----
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (("--scale", "0"), "above 0"),
-        (("--scale", "nan"), "finite"),
-        (("--scale", "many"), "invalid"),
-        (("--scale", "2", "--long-edge", "64"), "not allowed with"),
-        (("--long-edge", "0"), "1 or more"),
-        (("--t", "1.5"), "between 0 and 1, predicted or calibrated"),
-        (("--t", "paired"), "between 0 and 1, predicted or calibrated"),
-        (("--realism", "-1"), "0 or more"),
-        (("--tile", "-1"), "0 or more"),
-        (("--overlap", "x"), "invalid"),
-        (("--color", "hsv"), "invalid choice"),
-        (("--threads", "0"), "1 or more"),
-        (("--what",), "unrecognized"),
-    ],
-)
-def test_wrong_options_return_two(run: CommandLine, tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
-    outcome = run.upscale(write_photo(tmp_path / "in.png"), tmp_path / "out.png", *options)
-    assert outcome.code == 2
-    assert reason in outcome.err
-    assert not (tmp_path / "out.png").exists()
-
-
-@pytest.mark.parametrize("arguments", [(), ("upscale",), ("upscale", "a.png"), ("enlarge",)])
-def test_missing_arguments_return_two(run: CommandLine, arguments: tuple[str, ...]) -> None:
-    assert run(*arguments).code == 2
-
-
-def test_help_names_every_option(run: CommandLine) -> None:
-    outcome = run("upscale", "--help")
-    assert outcome.code == 0
-    for option in ("scale", "long-edge", "t", "realism", "tile", "overlap", "color", "checkpoint", "threads", "quiet"):
-        assert f"--{option}" in outcome.out
-
-
-def test_inputs_are_never_overwritten(run: CommandLine, tmp_path: Path) -> None:
-    source = write_photo(tmp_path / "in" / "a.png")
-    write_photo(tmp_path / "in" / "b.tif")
-    before = source.read_bytes()
-    (tmp_path / "link.png").symlink_to(source)
-    (tmp_path / "hard.png").hardlink_to(source)
-    odd = tmp_path / "in" / ".." / "in" / "a.png"
-    for target in (source, source.parent, odd, tmp_path / "link.png", tmp_path / "hard.png"):
-        outcome = run.upscale(source, target)
-        assert outcome.code == 2
-        assert "not an input" in outcome.err
-    assert run.upscale(source.parent, source.parent).code == 2
-    assert source.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "reason"),
-    [
-        ("none.png", "out.png", "found nothing"),
-        ("in.png", "out.bmp", "expected a folder, or a file ending in"),
-        ("folder", "out.png", "expected a folder for the results"),
-        ("folder", "in.png", "expected a folder for the results"),
-        ("nothing", "out", "expected a folder with pictures"),
-    ],
-)
-def test_unusable_paths_return_two(run: CommandLine, tmp_path: Path, source: str, target: str, reason: str) -> None:
-    write_photo(tmp_path / "in.png")
-    write_photo(tmp_path / "folder" / "a.png")
-    (tmp_path / "nothing").mkdir()
-    outcome = run.upscale(tmp_path / source, tmp_path / target)
-    assert outcome.code == 2
-    assert reason in outcome.err
-
-
 def test_outputs_of_a_folder_never_collide(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif", "a.bmp", "a.PNG.gif", "b.TIFF", "c.jpeg"):
         (tmp_path / name).touch()
@@ -378,109 +198,14 @@ def test_outputs_of_a_folder_never_collide(tmp_path: Path) -> None:
         plan_jobs(tmp_path, tmp_path)
 
 
-# ---- inspect ----
+# ---- the module as a program ----
 
 
-def test_inspect(run: CommandLine, tiny_checkpoint: Path) -> None:
-    outcome = run("inspect", tiny_checkpoint)
-    assert (outcome.code, outcome.err) == (0, "")
-    for text in ("t_star: 0.22", "init: aligned", "steps: 12", "license: Apache-2.0", "allosr2.format: 1", "F16"):
-        assert text in outcome.out
-    for group in ("flow.*", "vae.*", "lora.transformer.*", "lora.vae_encoder.*", "snr_head.*"):
-        assert group in outcome.out
-    total = sum(tensor.numel() for tensor in load_checkpoint(tiny_checkpoint).tensors.values())
-    assert f"{total:,} values" in outcome.out
-
-
-def damaged_checkpoint(path: Path, good: Path, kind: str) -> Path:
-    whole, tensors = good.read_bytes(), load_file(good)
-    with safe_open(good, framework="pt") as file:
-        metadata = file.metadata()
-    if kind == "foreign":
-        save_file({"weight": torch.zeros(2)}, path)
-    elif kind == "newer":
-        save_file(tensors, path, metadata=metadata | {"allosr2.format": "99"})
-    elif kind == "nan":
-        first = next(iter(tensors))
-        save_file(tensors | {first: tensors[first] * float("nan")}, path, metadata=metadata)
-    elif kind == "incomplete":
-        tensors.pop(next(iter(tensors)))
-        save_file(tensors, path, metadata=metadata)
-    elif kind != "missing":
-        path.write_bytes({"empty": b"", "text": b"hello" * 50, "truncated": whole[: len(whole) // 2]}[kind])
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        ("missing", "there is none"),
-        ("empty", "empty"),
-        ("text", "expected a complete safetensors file"),
-        ("truncated", "expected a complete safetensors file"),
-        ("foreign", "expected an AlloSR2 checkpoint"),
-        ("newer", "expected allosr2.format 1; got '99'"),
-        ("nan", "finite"),
-        ("incomplete", "missing"),
-    ],
-)
-def test_bad_checkpoints_are_refused_with_the_reason(
-    run: CommandLine, tmp_path: Path, tiny_checkpoint: Path, kind: str, reason: str
-) -> None:
-    path = damaged_checkpoint(tmp_path / "bad.safetensors", tiny_checkpoint, kind)
-    inspected = run("inspect", path)
-    assert inspected.code == 1
-    assert "bad.safetensors: " in inspected.err
-    assert reason in inspected.err
-    outcome = run("upscale", write_photo(tmp_path / "in.png"), tmp_path / "out.png", "--checkpoint", path)
-    assert outcome.code == 2
-    assert reason in outcome.err
-    assert not (tmp_path / "out.png").exists()
-
-
-# ---- the progress bar, and the module as a program ----
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_draws_on_a_terminal_only() -> None:
-    for stream, drawn in ((Terminal(), True), (io.StringIO(), False)):
-        progress = Progress(stream, 2)
-        progress.begin("a.png")
-        progress.expect(4)
-        progress.tick()
-        progress.end()
-        progress.clear()
-        assert (stream.getvalue() != "") is drawn
-    silent = Terminal()
-    Progress(silent, 2, enabled=False).begin("a.png")
-    assert silent.getvalue() == ""
-
-
-def test_progress_line() -> None:
-    progress = Progress(io.StringIO(), 2)
-    progress.begin("photo\x1b[31m.png")
-    progress.expect(4)
-    for _ in range(2):
-        progress.tick()
-    assert progress.line(200) == "[======                  ] 0/2 photo?[31m.png (2/4)"
-    assert len(progress.line(20)) == 20
-    progress.end()
-    assert progress.line(200) == "[============            ] 1/2"
-
-
-def test_every_expected_tick_comes(run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, ticks = [], []
-    monkeypatch.setattr(Progress, "expect", lambda self, tiles: expected.append(tiles))
-    monkeypatch.setattr(Progress, "tick", lambda self: ticks.append(1))
-    source = write_photo(tmp_path / "in.png", 37, 21)
-    for options in ((), ("--tile", 32, "--overlap", 8), ("--tile", 48, "--scale", 3.3)):
-        expected.clear(), ticks.clear()
-        assert run.upscale(source, tmp_path / "out.png", *options).code == 0
-        assert expected == [len(ticks)]
+def test_help_names_every_option(run: CommandLine) -> None:
+    outcome = run("upscale", "--help")
+    assert outcome.code == 0
+    for option in ("scale", "long-edge", "t", "realism", "tile", "overlap", "color", "checkpoint", "threads", "quiet"):
+        assert f"--{option}" in outcome.out
 
 
 def test_as_a_program(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -1,8 +1,6 @@
-"""Low-rank branches and weight differences: exact where they promise it, and understood by the host."""
+"""Low-rank branches: exact where they promise it, and refused where they do not fit."""
 
 import copy
-from dataclasses import asdict
-from typing import Any
 
 import pytest
 import torch
@@ -10,75 +8,12 @@ from torch import Tensor, nn
 
 from allosr2_core import lora
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity
-from allosr2_core.weight_diff import apply_diff, export_diff
-
-from .peers import Peers, randomize
-
-PREFIX = "diffusion_model."
-FLUX_TARGETS = [
-    r"double_blocks\.\d+\.(img|txt)_(attn\.(qkv|proj)|mlp\.[02]|mod\.lin)",
-    r"single_blocks\.\d+\.(linear[12]|modulation\.lin)",
-    r"img_in|final_layer\.linear",
-]
-PARAMS = FluxParams(
-    in_channels=64,
-    out_channels=64,
-    vec_in_dim=24,
-    context_in_dim=40,
-    hidden_size=64,
-    mlp_ratio=4.0,
-    num_heads=2,
-    depth=1,
-    depth_single_blocks=2,
-    axes_dim=(8, 12, 12),
-    theta=10_000,
-    qkv_bias=True,
-    guidance_embed=False,
-)
-
-
-class Small(nn.Module):
-    """One of everything an adapter can meet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, padding_mode="reflect")
-        self.norm = nn.GroupNorm(2, 8)
-        self.wide = nn.Conv2d(8, 8, (1, 5), dilation=(1, 2), padding=(0, 4), bias=False)
-        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4)
-        self.linear = nn.Linear(8, 5)
-        self.gain = nn.Parameter(torch.ones(5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.grouped(self.wide(self.norm(self.conv(x))))
-        return self.linear(h.mean((2, 3))) * self.gain
-
-
-ALL = ["conv", "wide", "linear"]
-
-
-@pytest.fixture
-def small() -> Small:
-    network = Small()
-    randomize(network, seed=1)
-    return network
+from tests.support.lora_network import ALL, PREFIX, Small, fill, states_equal
 
 
 @pytest.fixture
 def x() -> Tensor:
     return torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(5))
-
-
-def fill(model: nn.Module, seed: int = 2) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for branch in lora.branches(model).values():
-        nn.init.normal_(branch.up.weight, std=0.3, generator=generator)
-        nn.init.normal_(branch.down.weight, std=0.3, generator=generator)
-
-
-def states_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_new_branch_changes_nothing(small: Small, x: Tensor) -> None:
@@ -286,117 +221,3 @@ def test_inject_refuses_a_second_branch(small: Small) -> None:
         lora.inject(small, ALL, rank=2, alpha=1.0)
     with pytest.raises(AlloSR2Error, match="fits none"):
         lora.inject(small, [r"linear\.lora\.down"], rank=1, alpha=1.0)
-
-
-def tuned_from(prior: nn.Module, size: float = 0.01) -> nn.Module:
-    tuned = copy.deepcopy(prior)
-    generator = torch.Generator().manual_seed(8)
-    for parameter in tuned.parameters():
-        parameter.data.mul_(1 + size * torch.randn(parameter.shape, generator=generator))
-    return tuned
-
-
-def test_a_difference_gives_the_tuned_network_back(small: Small) -> None:
-    tuned = tuned_from(small)
-    tensors = export_diff(small, tuned, PREFIX)
-    assert {f"{PREFIX}{name}" for name in ("conv.diff", "conv.diff_b", "wide.diff", "gain.diff")} <= tensors.keys()
-    assert len(tensors) == len(list(small.parameters()))
-    apply_diff(small, tensors, PREFIX)
-    assert states_equal(small.state_dict(), tuned.state_dict())
-
-
-def test_a_difference_applies_by_its_strength(small: Small) -> None:
-    tuned, before = tuned_from(small, 0.5), copy.deepcopy(small.state_dict())
-    tensors = export_diff(small, tuned, "")
-    apply_diff(small, tensors, "", strength=0.5)
-    for key, tensor in small.state_dict().items():
-        torch.testing.assert_close(tensor, (before[key] + tuned.state_dict()[key]) / 2)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"other.diff": torch.ones(1)}, "fit no parameter: other.diff"),
-        ({"linear.weight": torch.ones(5, 8)}, "fit no parameter: linear.weight"),
-        ({"linear.diff": torch.ones(5, 7)}, r"linear.diff: expected shape \(5, 8\), got \(5, 7\)"),
-    ],
-)
-def test_apply_diff_refuses_what_does_not_fit(small: Small, change: dict[str, Tensor], message: str) -> None:
-    tensors = export_diff(small, tuned_from(small), "")
-    state = copy.deepcopy(small.state_dict())
-    with pytest.raises(AlloSR2Error, match=message):
-        apply_diff(small, tensors | change, "")
-    assert states_equal(small.state_dict(), state)
-
-
-def test_export_diff_refuses_networks_of_different_shape(small: Small) -> None:
-    other = copy.deepcopy(small)
-    other.linear = nn.Linear(8, 6)
-    with pytest.raises(AlloSR2Error, match="these differ: linear.bias, linear.weight"):
-        export_diff(small, other, "")
-
-
-# ---- in the host
-
-
-def flux() -> Flux:
-    network = Flux(PARAMS)
-    randomize(network, seed=3)
-    return network
-
-
-def host_params() -> dict[str, Any]:
-    sizes = {"in_channels": 16, "out_channels": 16, "patch_size": 2, "axes_dim": list(PARAMS.axes_dim)}
-    return asdict(PARAMS) | sizes | {"image_model": "flux"}
-
-
-def inputs() -> dict[str, Tensor | None]:
-    generator = torch.Generator().manual_seed(6)
-    return {
-        "x": torch.randn(2, 16, 6, 5, generator=generator),
-        "timestep": torch.tensor([0.3, 0.8]),
-        "context": torch.randn(2, 4, 40, generator=generator),
-        "y": torch.randn(2, 24, generator=generator),
-        "guidance": None,
-    }
-
-
-def velocity(network: Flux) -> Tensor:
-    given = inputs()
-    cond = FluxConditioning(context_BLC=given["context"], pooled_BV=given["y"], guidance_B=None)
-    return FluxVelocity(network)(given["x"], given["timestep"], cond)
-
-
-def in_host(peers: Peers, state: dict[str, Tensor], tensors: dict[str, Tensor], strength: float) -> dict[str, Any]:
-    logged = peers.log().count("lora key not loaded")
-    answer = peers.ask(
-        "host_adapter", params=host_params(), state=state, tensors=tensors, strength=strength, inputs=inputs()
-    )
-    assert peers.log().count("lora key not loaded") == logged, "the host left keys out"
-    return answer
-
-
-@pytest.mark.parametrize("strength", [1.0, 0.6])
-def test_the_host_takes_every_exported_branch(peers: Peers, strength: float) -> None:
-    network = flux()
-    state, base = copy.deepcopy(network.state_dict()), velocity(network)
-    names = lora.inject(network, FLUX_TARGETS, rank=4, alpha=2.0)
-    fill(network)
-    lora.set_scale(network, strength)
-    answer = in_host(peers, state, lora.export_lora(network, PREFIX), strength)
-    assert answer["patched"] == sorted(f"{PREFIX}{name}.weight" for name in names)
-    ours = velocity(network)
-    assert (ours - base).abs().mean() > 0.05
-    assert (ours - answer["v"]).abs().max().item() <= 2e-5
-
-
-@pytest.mark.parametrize("strength", [1.0, 0.6])
-def test_the_host_takes_every_exported_difference(peers: Peers, strength: float) -> None:
-    network = flux()
-    base, tensors = velocity(network), export_diff(network, tuned_from(network, 0.2), PREFIX)
-    answer = in_host(peers, network.state_dict(), tensors, strength)
-    assert answer["patched"] == sorted(PREFIX + name for name, _ in network.named_parameters())
-    apply_diff(network, tensors, PREFIX, strength)
-    ours = velocity(network)
-    assert (ours - base).abs().mean() > 0.05
-    assert (ours - answer["v"]).abs().max().item() <= 2e-5
