@@ -22,7 +22,6 @@ from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
 from allosr2_core.losses.perceptual import feature_distance, perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
-from allosr2_core.losses.texture import texture_energy
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
 
 from .autoencoder import load_trained as load_autoencoder
@@ -111,7 +110,6 @@ class AlloSR2Stage(Stage):
             "snr_head",
             "lattice",
             "repeat",
-            "texture",
             "decode",
         )
         weights = {name: float(getattr(self.stage, name)) for name in names}
@@ -141,7 +139,7 @@ class AlloSR2Stage(Stage):
         decoder = self.trained["decoder"]
         pixels = decoder(z_hat).float()
         terms = reconstruction(pixels, hr, z_hat, z_hr) | lattice_excess(pixels, hr, self.config.codec.patch)
-        terms |= repeat_excess(pixels, hr, self.config.codec.patch) | texture_energy(pixels, hr)
+        terms |= repeat_excess(pixels, hr, self.config.codec.patch)
         if self.trunks and step >= stage.perceptual_from:
             offset = torch.rand(2, generator=rng) * MAX_SHIFT
             view, view_hr = random_window(pixels, hr, stage.perceptual_crop, rng)

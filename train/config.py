@@ -160,7 +160,6 @@ class AlloSR2StageConfig:
     snr_head: float
     lattice: float
     repeat: float
-    texture: float
     decode: float
 
 

@@ -64,7 +64,6 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "snr_head": 0.1,
             "lattice": 0.1,
             "repeat": 0.1,
-            "texture": 0.1,
             "decode": 0.1,
         },
     }

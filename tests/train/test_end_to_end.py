@@ -53,7 +53,6 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "rec_latent",
         "lattice",
         "repeat",
-        "texture",
         "decode",
         "fatc",
         "anchor",
