@@ -30,7 +30,7 @@ from .data import bicubic_up, mix_seed, random_window, training_crops
 from .degradation import SCALE, degrade
 from .loop import Stage
 from .metrics.lattice import lattice
-from .preview import psnr, strip, validation_crops
+from .preview import psnr, strip, to_picture, validation_crops
 from .prior import flow_matching_error
 from .prior import load_trained as load_prior
 from .trunks import load_efficientnet_lite0, load_st_lpips
@@ -193,16 +193,16 @@ class AlloSR2Stage(Stage):
             t = self._guess(averaged["snr_head"], z_lr)
             start = start_state(z_lr, t, self.stage.init)
             z_hat = one_step(velocity, start, t)
-            ours = decoder(z_hat).mul(0.5).add(0.5).clamp(0, 1)
-            four = decoder(euler(velocity, start, t, 4)).mul(0.5).add(0.5).clamp(0, 1)
+            ours = to_picture(decoder(z_hat))
+            four = to_picture(decoder(euler(velocity, start, t, 4)))
             exact = one_step(velocity, start_state(z_lr, t_paired, self.stage.init), t_paired)
-            paired = decoder(exact).mul(0.5).add(0.5).clamp(0, 1)
+            paired = to_picture(decoder(exact))
             figures = {
                 "psnr": psnr(ours, hr),
                 "psnr_paired": psnr(paired, hr),
                 "psnr_bicubic": psnr(up, hr),
                 "psnr_4steps": psnr(four, hr),
-                "psnr_decode": psnr(decoder(z_hr).mul(0.5).add(0.5).clamp(0, 1), hr),
+                "psnr_decode": psnr(to_picture(decoder(z_hr)), hr),
                 "lattice4": float(lattice(ours, 4)),
                 "lattice4_hr": float(lattice(hr, 4)),
                 "repeat4": float(patch_repeat(ours, 4).abs()),

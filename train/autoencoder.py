@@ -17,7 +17,7 @@ from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderPar
 from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops
 from .loop import Stage, load_export
-from .preview import psnr, strip, validation_crops
+from .preview import psnr, strip, to_picture, validation_crops
 from .trunks import load_st_lpips
 
 
@@ -92,7 +92,7 @@ class AutoencoderStage(Stage):
             x = hr.mul(2).sub(1)
             z = model.encode(x)
             z_noisy = z + self.config.autoencoder.latent_noise * torch.randn(z.shape, generator=rng)
-            pictures = [model.decode(latent).mul(0.5).add(0.5).clamp(0, 1) for latent in (z, z_noisy)]
+            pictures = [to_picture(model.decode(latent)) for latent in (z, z_noisy)]
             clean.append(psnr(pictures[0], hr))
             noisy.append(psnr(pictures[1], hr))
             rows.append([*pictures, hr])

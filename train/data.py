@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from allosr2_core.errors import AlloSR2Error
 
 from .config import Config
-from .degradation import STRENGTHS, degrade
+from .degradation import SCALE, STRENGTHS, degrade
 from .photos import load_manifest, load_split
 
 LARGE_SIDE = 2000
@@ -94,7 +94,7 @@ class PhotoCrops(Dataset):
         strengths: Sequence[float] | None,
         start: int,
         length: int,
-        scale: int = 4,
+        scale: int = SCALE,
     ) -> None:
         """`start`: index of the first item still to be seen; `length`: how many the whole run sees."""
         self.photos = [decode_cached(path, cache) for path in paths]

@@ -30,6 +30,11 @@ def validation_crops(config: Config, side: int) -> list[Tensor]:
     return [centre_crop(decode_cached(path, Path(config.data.cache)), side) for path in paths]
 
 
+def to_picture(pixels: Tensor) -> Tensor:
+    """What a decoder gives, about [-1, 1], as a picture in [0, 1]."""
+    return pixels.mul(0.5).add(0.5).clamp(0, 1)
+
+
 def psnr(x: Tensor, y: Tensor) -> float:
     """PSNR in dB over all channels of pictures in [0, 1]."""
     return -10 * math.log10(float((x - y).square().mean()) + 1e-12)

@@ -16,7 +16,7 @@ from .autoencoder import load_trained as load_autoencoder
 from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops
 from .loop import Stage, load_export
-from .preview import psnr, strip, validation_crops
+from .preview import psnr, strip, to_picture, validation_crops
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -92,4 +92,4 @@ class PriorStage(Stage):
         return {"flow_matching": error, "denoise_psnr_t0.2": sum(figures) / len(figures)}
 
     def _pixels(self, z: Tensor) -> Tensor:
-        return self.autoencoder.decode(z).mul(0.5).add(0.5).clamp(0, 1)
+        return to_picture(self.autoencoder.decode(z))

@@ -10,23 +10,10 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks import NETWORKS, NullFlux, build_network, strict
 from allosr2_core.transformer import FluxConditioning
 from allosr2_core.unet import VelocityUNet
+from tests.support.tiny_flux import TINY_FLUX
 
 UNET: dict[str, Any] = {"type": "unet", "latent_channels": 4, "channels": [4, 8], "blocks": [1, 1], "time_dim": 8}
-FLUX: dict[str, Any] = {
-    "type": "flux",
-    "latent_channels": 4,
-    "vec_in_dim": 8,
-    "context_in_dim": 8,
-    "hidden_size": 16,
-    "mlp_ratio": 2.0,
-    "num_heads": 2,
-    "depth": 1,
-    "depth_single_blocks": 1,
-    "axes_dim": [2, 2, 4],
-    "theta": 10000,
-    "qkv_bias": True,
-    "guidance_embed": False,
-}
+FLUX: dict[str, Any] = {"type": "flux", "latent_channels": 4, **TINY_FLUX}
 SPECS = {"unet": UNET, "flux": FLUX}
 
 

@@ -6,22 +6,9 @@ import torch
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.upscale import Upscaler
+from tests.support.tiny_flux import TINY_FLUX
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
-
-TINY_FLUX = {
-    "vec_in_dim": 8,
-    "context_in_dim": 8,
-    "hidden_size": 16,
-    "mlp_ratio": 2.0,
-    "num_heads": 2,
-    "depth": 1,
-    "depth_single_blocks": 1,
-    "axes_dim": [2, 2, 4],
-    "theta": 10000,
-    "qkv_bias": True,
-    "guidance_embed": False,
-}
 
 
 def test_every_stage_and_tiles_of_the_trained_size(tmp_path: Path) -> None:
