@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,39 @@ from PIL import Image
 from torch import Tensor
 
 from .config import Config
-from .data import decode_cached
+from .data import decode_cached, detail
 from .photos import load_split
 
 
 def centre_crop(photo: np.ndarray, side: int) -> Tensor:
     """[H, W, 3] uint8 -> its central square [1, 3, s, s] in [0, 1]; s: `side`, or the largest multiple of 32 within."""
-    height, width = photo.shape[:2]
-    side = min(side, height // 32 * 32, width // 32 * 32)
-    top, left = (height - side) // 2, (width - side) // 2
+    side = _fitting(photo, side)
+    return _square(photo, (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2, side)
+
+
+def busiest_crop(photo: np.ndarray, side: int) -> Tensor:
+    """The square with the most `detail` among those half a side apart: fur, grass, foliage. Shapes as `centre_crop`."""
+    side = _fitting(photo, side)
+    tops, lefts = (range(0, extent - side + 1, side // 2) for extent in photo.shape[:2])
+    squares = (_square(photo, top, left, side) for top in tops for left in lefts)
+    return max(squares, key=lambda square: detail(square[0]))
+
+
+def _fitting(photo: np.ndarray, side: int) -> int:
+    return min(side, *(extent // 32 * 32 for extent in photo.shape[:2]))
+
+
+def _square(photo: np.ndarray, top: int, left: int, side: int) -> Tensor:
     region = torch.from_numpy(np.array(photo[top : top + side, left : left + side]))
     return region.permute(2, 0, 1)[None].float().div(255)
 
 
-def validation_crops(config: Config, side: int) -> list[Tensor]:
-    """One central crop of every validation photograph."""
+def validation_crops(
+    config: Config, side: int, crop: Callable[[np.ndarray, int], Tensor] = centre_crop
+) -> list[Tensor]:
+    """One square of every validation photograph."""
     paths = load_split(Path(config.data.root), "val")
-    return [centre_crop(decode_cached(path, Path(config.data.cache)), side) for path in paths]
+    return [crop(decode_cached(path, Path(config.data.cache)), side) for path in paths]
 
 
 def to_picture(pixels: Tensor) -> Tensor:

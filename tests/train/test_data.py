@@ -23,7 +23,7 @@ from train.data import (
     random_window,
 )
 from train.degradation import degrade
-from train.preview import centre_crop, psnr, strip
+from train.preview import busiest_crop, centre_crop, psnr, strip
 
 
 @pytest.fixture
@@ -192,6 +192,15 @@ def test_previews(tmp_path: Path) -> None:
         assert sheet.size == (256, 128)  # two columns of 128 px, the fourth place empty
         assert sheet.getpixel((0, 64)) != (0, 0, 0) == sheet.getpixel((128, 64))
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_the_busiest_crop_is_where_the_detail_is() -> None:
+    photo = np.full((200, 400, 3), 128, dtype=np.uint8)
+    photo[90:170, 300:390] = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    crop = busiest_crop(photo, 128)
+    assert crop.shape == (1, 3, 128, 128)
+    assert torch.equal(crop[0], torch.from_numpy(photo[64:192, 256:384]).permute(2, 0, 1).float() / 255)
+    assert busiest_crop(photo[:100, :70], 512).shape == (1, 3, 64, 64)
 
 
 def test_degrading_does_not_move_the_picture() -> None:
