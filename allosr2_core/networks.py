@@ -52,6 +52,7 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     values = dict(_mapping(spec, "network"))
     kind = values.pop("type", None)
     if kind == "unet":
+        values.setdefault("preconditioned", False)  # files from before there was a choice
         return VelocityUNet(strict(UNetParams, values, "network"))
     if kind == "flux":
         guidance = values.pop("guidance", None)

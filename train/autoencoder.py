@@ -51,7 +51,7 @@ class AutoencoderStage(Stage):
         if not (Path(config.run.dir) / self.name / STATE).exists():
             linear_basis(model, self.dataset(0), config.autoencoder.pca_patches, config.run.seed)
         self.trained = nn.ModuleDict({"autoencoder": model})
-        self.trunk = load_st_lpips("alex", Path(config.data.root).parent / "weights")
+        self.trunk = load_st_lpips("alex", Path(config.data.root).parent)
         self.validation = validation_crops(config, 512)
 
     def dataset(self, start: int) -> PhotoCrops:
