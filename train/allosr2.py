@@ -7,6 +7,7 @@ pairs start at the guess, as they will at inference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.flow import check_init, euler, one_step, start_state, t_from_rho
+from allosr2_core.flow import check_init, euler, interpolate, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
@@ -67,6 +68,24 @@ def load_trunk(name: str, root: Path) -> nn.Module:
     raise AlloSR2Error(f"expected trunks of 'st_lpips_alex', 'efficientnet_lite0'; got {name!r}")
 
 
+@dataclass(frozen=True)
+class Restored:
+    """A validation pair after the one step. Pictures are [1, 3, H, W] in [0, 1]."""
+
+    picture: Tensor
+    """From the guessed time, as at inference."""
+    four_steps: Tensor
+    """The same in four Euler steps."""
+    paired: Tensor
+    """One step from the pair's own time."""
+    decoded: Tensor
+    """The photograph's own latent, decoded."""
+    z_hr: Tensor
+    t_error: float
+    """Guessed time against the pair's own."""
+    curvature: float
+
+
 class AlloSR2Stage(Stage):
     """The whole method; see allosr2_core.losses for the terms and the configuration for their weights."""
 
@@ -76,6 +95,8 @@ class AlloSR2Stage(Stage):
         super().__init__()
         self.config, self.stage, self.optim = config, config.allosr2, config.allosr2.optim
         check_init(self.stage.init)
+        if self.stage.start_noise and self.stage.init != "raw":
+            raise AlloSR2Error(f"start_noise: expected init 'raw'; got {self.stage.init!r}")
         torch.manual_seed(mix_seed(config.run.seed, self.name))
         seed = mix_seed(config.run.seed, self.name, "adapter")
         codec, network = load_codec(config), load_velocity(config)
@@ -143,7 +164,8 @@ class AlloSR2Stage(Stage):
         guess_B = self._guess(self.trained["snr_head"], z_lr)
         t_B = self._start_times(own_B, guess_B, draws)
 
-        z_hat = one_step(velocity, start_state(z_lr, t_B, stage.init), t_B).float()
+        z_from = self._noised(z_lr, t_B, draws)
+        z_hat = one_step(velocity, start_state(z_from, t_B, stage.init), t_B).float()
         pixels = self.codec.network.decode(z_hat).float()
         terms = reconstruction(pixels, hr, z_hat, z_hr)
         if stage.lattice:
@@ -156,13 +178,13 @@ class AlloSR2Stage(Stage):
             terms |= perceptual(view, view_hr, self.trunks[step % len(self.trunks)], offset)
 
         few = slice(None, None, stage.paths_every)  # spread over the batch, so that every process has its share
-        z, t = z_hr[few], own_B[few]  # FATC's path is straight only from the pair's own time
+        z, t = z_hr[few], (t_B if stage.t_fixed else own_B)[few]  # the path is straight only from the pair's own time
         if stage.decode:
             decoded = self.codec.network.decode(z).float()
             terms["decode"] = charbonnier(decoded, hr[few])  # the decoder still inverts the encoder
         if stage.fatc:
             s = t * (1.0 - draws.rand(t.shape[0]).to(t))
-            terms |= fatc(velocity, z, z_lr[few], t, s, stage.init)
+            terms |= fatc(velocity, z, z_from[few], t, s, stage.init)
         if stage.anchor:
             times = torch.sigmoid(draws.randn(t.shape[0])).to(t)
             terms |= anchor(velocity, z, draws.noise_like(z), times)
@@ -192,6 +214,8 @@ class AlloSR2Stage(Stage):
     @torch.no_grad()
     def _guess(self, head: nn.Module, z_lr: Tensor) -> Tensor:
         """The head's t* of each latent, within the trained range: what inference starts from."""
+        if self.stage.t_fixed:
+            return torch.full((z_lr.shape[0],), self.stage.t_fixed, device=z_lr.device)
         return t_from_rho(head(z_lr.detach()).exp()).clamp(self.stage.t_min, self.stage.t_max)
 
     def _start_times(self, own_B: Tensor, guess_B: Tensor, draws: Draws) -> Tensor:
@@ -200,51 +224,73 @@ class AlloSR2Stage(Stage):
         A pair's own t* knows how much detail the photograph has, which z_L alone does not tell. A network that has only
         seen such times reads the detail off t and is lost at inference, where it gets guesses.
         """
+        if self.stage.t_fixed:
+            return guess_B
         guessed_B = draws.rand(own_B.shape[0]).to(own_B) < self.stage.t_guessed
         jitter_B = torch.exp(self.stage.t_jitter * draws.randn(own_B.shape[0]).to(own_B))
         return (torch.where(guessed_B, guess_B, own_B) * jitter_B).clamp(self.stage.t_min, self.stage.t_max)
+
+    def _noised(self, z_lr: Tensor, t_B: Tensor, draws: Draws) -> Tensor:
+        """z_L, or the noised state of it that a sampler would start from."""
+        return interpolate(z_lr, draws.noise_like(z_lr), t_B) if self.stage.start_noise else z_lr
 
     def _atm_draw(self, z: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         low, high = self.stage.atm_t
         return (low + (high - low) * draws.rand(z.shape[0])).to(z), draws.noise_like(z)
 
     @torch.no_grad()
+    def restore(self, hr: Tensor, lr: Tensor, number: int) -> Restored:
+        """A validation pair [1, 3, H, W], [1, 3, H/4, W/4] in [0, 1] as inference would see it, and what it shows.
+
+        `number` seeds the noise, where a step starts from some.
+        """
+        stage, velocity, decode = self.stage, self.trained["velocity"], self.codec.network.decode
+        z_hr, z_lr = self.encode_hr(hr.mul(2).sub(1)), self.encode_lr(lr)
+        t = self._guess(self.trained["snr_head"], z_lr)
+        own = t_from_rho(paired_rho(z_lr, z_hr)).clamp(stage.t_min, stage.t_max)
+        t_paired = t if stage.t_fixed else own
+        z_lr = self._noised(z_lr, t, Draws.seeded(number))
+        start = start_state(z_lr, t, stage.init)
+        exact = one_step(velocity, start_state(z_lr, t_paired, stage.init), t_paired)
+        return Restored(
+            picture=to_picture(decode(one_step(velocity, start, t))),
+            four_steps=to_picture(decode(euler(velocity, start, t, 4))),
+            paired=to_picture(decode(exact)),
+            decoded=to_picture(decode(z_hr)),
+            z_hr=z_hr,
+            t_error=float((t - own).abs()),
+            curvature=float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, stage.init)),
+        )
+
+    @torch.no_grad()
     def preview(self, folder: Path, step: int) -> dict[str, float]:
-        velocity, decode = self.trained["velocity"], self.codec.network.decode
         rows, sums, latents = [], dict[str, float](), []
         smallest = min(min(hr.shape[-2:]) for hr, _ in self.validation)
         periods = [period for period in LATTICE_PERIODS if smallest > 4 * period]
-        for pair in self.validation:
+        for number, pair in enumerate(self.validation):
             hr, lr = (picture.to(self.device) for picture in pair)
-            up, z_hr, z_lr = bicubic_up(lr, SCALE), self.encode_hr(hr.mul(2).sub(1)), self.encode_lr(lr)
-            t_paired = t_from_rho(paired_rho(z_lr, z_hr)).clamp(self.stage.t_min, self.stage.t_max)
-            t = self._guess(self.trained["snr_head"], z_lr)
-            start = start_state(z_lr, t, self.stage.init)
-            ours = to_picture(decode(one_step(velocity, start, t)))
-            four = to_picture(decode(euler(velocity, start, t, 4)))
-            exact = one_step(velocity, start_state(z_lr, t_paired, self.stage.init), t_paired)
-            paired = to_picture(decode(exact))
+            up, result = bicubic_up(lr, SCALE), self.restore(hr, lr, number)
             figures = {
-                "psnr": psnr(ours, hr),
-                "psnr_paired": psnr(paired, hr),
+                "psnr": psnr(result.picture, hr),
+                "psnr_paired": psnr(result.paired, hr),
                 "psnr_bicubic": psnr(up, hr),
-                "psnr_4steps": psnr(four, hr),
-                "psnr_decode": psnr(to_picture(decode(z_hr)), hr),
-                "repeat4": float(patch_repeat(ours, 4).abs()),
+                "psnr_4steps": psnr(result.four_steps, hr),
+                "psnr_decode": psnr(result.decoded, hr),
+                "repeat4": float(patch_repeat(result.picture, 4).abs()),
                 "repeat4_hr": float(patch_repeat(hr, 4).abs()),
-                "t_error": float((t - t_paired).abs()),
-                "curvature": float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, self.stage.init)),
+                "t_error": result.t_error,
+                "curvature": result.curvature,
             }
             for period in periods:
-                figures[f"lattice{period}"] = float(lattice(ours, period))
+                figures[f"lattice{period}"] = float(lattice(result.picture, period))
                 figures[f"lattice{period}_hr"] = float(lattice(hr, period))
             for name, trunk in zip(self.stage.trunks, self.trunks, strict=True):
-                figures[name] = float(trunk(ours, hr).mean())
+                figures[name] = float(trunk(result.picture, hr).mean())
                 figures[f"{name}_bicubic"] = float(trunk(up, hr).mean())
-                figures[f"{name}_paired"] = float(trunk(paired, hr).mean())
+                figures[f"{name}_paired"] = float(trunk(result.paired, hr).mean())
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + value / len(self.validation)
-            rows.append([up, ours, hr])
-            latents.append(z_hr)
+            rows.append([up, result.picture, hr])
+            latents.append(result.z_hr)
         strip(rows, folder / f"{step:06d}.png")
-        return sums | {"drift": flow_matching_error(velocity, latents)}
+        return sums | {"drift": flow_matching_error(self.trained["velocity"], latents)}

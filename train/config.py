@@ -179,6 +179,11 @@ class AlloSR2StageConfig:
     """Standard deviation of log-normal jitter on the time a pair starts at."""
     t_guessed: float
     """Share of the pairs that start at the SNR head's guess instead of their own t*."""
+    t_fixed: float
+    """One start time for every picture, instead of each its own; 0 = each its own."""
+    start_noise: bool
+    """Whether steps start from (1 - t) z_L + t e with Gaussian noise e, as samplers do, instead of from z_L; needs
+    init "raw", whose path leads from whatever state one starts at."""
     encoder_lr: float
     """Learning rate of the encoder's adapter, relative to `optim.lr`."""
     decoder_lr: float

@@ -53,6 +53,8 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "t_max": 0.6,
             "t_jitter": 0.1,
             "t_guessed": 0.5,
+            "t_fixed": 0.0,
+            "start_noise": False,
             "encoder_lr": 0.5,
             "decoder_lr": 0.5,
             "head_lr": 1.0,
