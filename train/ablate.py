@@ -1,6 +1,6 @@
 """What each part of the method is worth: variants of one configuration, equal in steps, data and seeds.
 
-python -m train ablate --config train/configs/ablation.toml [--only full,no_atm] [--seeds 1] [--hours 2.5] [--table]
+python -m train ablate --config train/ablation.toml [--only full,no_atm] [--seeds 1] [--hours 2.5] [--table]
 
 Runs what is missing, one variant and seed after the other, and goes on where it stopped when it is called again.
 --table only prints what is there. Figures are those of the validation photographs at the end of each run: mean and
@@ -165,7 +165,7 @@ def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:
 def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train ablate", description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("train/configs/ablation.toml"))
+    parser.add_argument("--config", type=Path, default=Path("train/ablation.toml"))
     parser.add_argument("--only", help="variants to run, separated by commas")
     parser.add_argument("--seeds", type=int, help="only so many of the seeds")
     parser.add_argument("--hours", type=float, default=math.inf, help="stop, resumably, after so many hours")

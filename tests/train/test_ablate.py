@@ -14,7 +14,7 @@ from train.__main__ import main
 from train.ablate import collect, load_ablation, table, variant_config
 from train.config import load_config
 
-SHIPPED = Path("train/configs/ablation.toml")
+SHIPPED = Path("train/ablation.toml")
 
 
 def test_every_shipped_variant_differs_in_its_own_settings_only() -> None:
