@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from .errors import AlloSR2Error
 from .operations import Operations
@@ -81,6 +82,11 @@ class Autoencoder(nn.Module):
         make = _Layers(operations, {"device": device, "dtype": dtype})
         self.encoder = Encoder(params, make)
         self.decoder = Decoder(params, make)
+
+    @property
+    def downscale(self) -> int:
+        """Pixels along one side of a latent cell."""
+        return self.params.downscale
 
     def encode(self, x_BCHW: Tensor, *, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
         """Picture -> scaled latent.
@@ -227,8 +233,18 @@ class Level(nn.Module):
         return x
 
 
+def _run(part: nn.Module, x: Tensor, *, again: bool) -> Tensor:
+    """part(x); with `again` the backward pass computes it anew from x instead of keeping what is inside."""
+    if again and torch.is_grad_enabled():
+        return checkpoint(part, x, use_reentrant=False)
+    return part(x)
+
+
 class Encoder(nn.Module):
     """Picture -> mean and log variance of the raw latent, (B, 2 * z_channels, h, w)."""
+
+    gradient_checkpointing = False
+    """Keep only the inputs of levels for the backward pass and compute the rest again."""
 
     def __init__(self, params: AutoencoderParams, make: _Layers) -> None:
         super().__init__()
@@ -246,13 +262,16 @@ class Encoder(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         h = self.conv_in(x_BCHW)
-        for level in self.down:
-            h = level(h)
-        return self.conv_out(functional.silu(self.norm_out(self.mid(h))))
+        for part in (*self.down, self.mid):
+            h = _run(part, h, again=self.gradient_checkpointing)
+        return self.conv_out(functional.silu(self.norm_out(h)))
 
 
 class Decoder(nn.Module):
     """Raw latent -> picture. Levels are numbered as in the encoder, so they run from the last to the first."""
+
+    gradient_checkpointing = False
+    """As in the encoder."""
 
     def __init__(self, params: AutoencoderParams, make: _Layers) -> None:
         super().__init__()
@@ -270,7 +289,7 @@ class Decoder(nn.Module):
         self.conv_out = make.conv3(channels, params.out_ch)
 
     def forward(self, raw_BChw: Tensor) -> Tensor:
-        h = self.mid(self.conv_in(raw_BChw))
-        for level in reversed(self.up):
-            h = level(h)
+        h = self.conv_in(raw_BChw)
+        for part in (self.mid, *reversed(self.up)):
+            h = _run(part, h, again=self.gradient_checkpointing)
         return self.conv_out(functional.silu(self.norm_out(h)))

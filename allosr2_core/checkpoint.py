@@ -291,7 +291,7 @@ def save_checkpoint(
     try:
         save_file(stored, temporary, metadata=metadata)
         temporary.chmod(0o644)  # safetensors writes for the owner alone
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

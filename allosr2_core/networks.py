@@ -18,19 +18,29 @@ NETWORKS = ("unet", "flux")
 
 
 class NullFlux(nn.Module):
-    """A FLUX-class velocity network with one learned null token in the place of the text."""
+    """A FLUX-class velocity network that sees no text: a null conditioning of its own, by default one token.
 
-    def __init__(self, params: FluxParams) -> None:
+    Args:
+        params: the transformer.
+        guidance: strength told to a transformer with a guidance embedding, None for one without.
+    """
+
+    def __init__(self, params: FluxParams, guidance: float | None) -> None:
         super().__init__()
+        if (guidance is not None) != params.guidance_embed:
+            wanted = "a number" if params.guidance_embed else "none (guidance_embed is false)"
+            raise AlloSR2Error(f"network: guidance: expected {wanted}; got {guidance!r}")
         flux = Flux(params)
         flux.init_for_training()
+        self.guidance = guidance
         self.velocity = FluxVelocity(flux)
         self.null_context = nn.Parameter(torch.zeros(1, 1, params.context_in_dim))
         self.null_pooled = nn.Parameter(torch.zeros(1, params.vec_in_dim))
 
     def forward(self, z: Tensor, t: Tensor, cond: FluxConditioning | None = None) -> Tensor:
         if cond is None:
-            cond = FluxConditioning(self.null_context, self.null_pooled, None)
+            guidance_1 = None if self.guidance is None else torch.tensor([self.guidance], device=z.device)
+            cond = FluxConditioning(self.null_context, self.null_pooled, guidance_1)
         return self.velocity(z, t.expand(z.shape[0]), cond)
 
 
@@ -42,9 +52,13 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     values = dict(_mapping(spec, "network"))
     kind = values.pop("type", None)
     if kind == "unet":
+        values.setdefault("preconditioned", False)  # files from before there was a choice
         return VelocityUNet(strict(UNetParams, values, "network"))
     if kind == "flux":
-        return NullFlux(_flux_params(values))
+        guidance = values.pop("guidance", None)
+        if guidance is not None and not _fits(float, guidance):
+            raise AlloSR2Error(f"network: guidance: expected a number; got {guidance!r}")
+        return NullFlux(_flux_params(values), guidance)
     raise AlloSR2Error(f"network: expected type to be one of {NETWORKS}; got {kind!r}")
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import AlloSR2Error
+from .flow import expand, linear_velocity
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class UNetParams:
     """Residual blocks per level on the way down; the same number again on the way up, except at the coarsest."""
     time_dim: int
     """Width of the time embedding, even."""
+    preconditioned: bool
+    """Whether the layers only add to the best linear guess of the velocity, see `flow.linear_velocity`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -123,6 +126,9 @@ class VelocityUNet(nn.Module):
         height, width = z.shape[-2:]
         pad_h, pad_w = -height % self.params.stride, -width % self.params.stride
         h = F.pad(z, (0, pad_w, 0, pad_h), mode="replicate") if pad_h or pad_w else z
+        linear, deviation = (expand(factor, z) for factor in linear_velocity(t))
+        if self.params.preconditioned:
+            h = h * deviation
         emb = self.time_mlp(time_embedding(t, self.params.time_dim).to(z.dtype)).expand(z.shape[0], -1)
 
         h = self.conv_in(h)
@@ -135,7 +141,8 @@ class VelocityUNet(nn.Module):
         for level in reversed(range(len(self.grow))):
             h = self.grow[level](h) + skips.pop()
             h = self.up[level](h, emb)
-        return self.conv_out(F.silu(h))[:, :, :height, :width]
+        v = self.conv_out(F.silu(h))[:, :, :height, :width]
+        return linear * z + deviation * v if self.params.preconditioned else v
 
 
 def count_parameters(module: nn.Module) -> int:

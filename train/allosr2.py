@@ -6,8 +6,8 @@ pairs start at the guess, as they will at inference.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,29 +16,32 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.flow import check_init, euler, one_step, start_state, t_from_rho
+from allosr2_core.flow import check_init, euler, interpolate, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
 from allosr2_core.losses.perceptual import feature_distance, perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
+from allosr2_core.networks import NullFlux
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
 
-from .autoencoder import load_trained as load_autoencoder
 from .config import Config
 from .data import bicubic_up, mix_seed, random_window, training_crops
 from .degradation import SCALE, degrade
-from .loop import Stage
+from .draws import Draws
 from .metrics.lattice import lattice
+from .models import latent_channels, load_codec, load_velocity
 from .preview import busiest_crop, centre_crop, psnr, strip, to_picture, validation_crops
 from .prior import flow_matching_error
-from .prior import load_trained as load_prior
+from .stage import Stage
 from .trunks import load_efficientnet_lite0, load_st_lpips
+from .tuned import Tuned
 
 HEAD_WIDTH = 48
 MAX_SHIFT = 4.0
 """Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
 VALIDATION_SIDE = 256
+LATTICE_PERIODS = (4, 8, 16)
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -65,6 +68,24 @@ def load_trunk(name: str, root: Path) -> nn.Module:
     raise AlloSR2Error(f"expected trunks of 'st_lpips_alex', 'efficientnet_lite0'; got {name!r}")
 
 
+@dataclass(frozen=True)
+class Restored:
+    """A validation pair after the one step. Pictures are [1, 3, H, W] in [0, 1]."""
+
+    picture: Tensor
+    """From the guessed time, as at inference."""
+    four_steps: Tensor
+    """The same in four Euler steps."""
+    paired: Tensor
+    """One step from the pair's own time."""
+    decoded: Tensor
+    """The photograph's own latent, decoded."""
+    z_hr: Tensor
+    t_error: float
+    """Guessed time against the pair's own."""
+    curvature: float
+
+
 class AlloSR2Stage(Stage):
     """The whole method; see allosr2_core.losses for the terms and the configuration for their weights."""
 
@@ -74,19 +95,28 @@ class AlloSR2Stage(Stage):
         super().__init__()
         self.config, self.stage, self.optim = config, config.allosr2, config.allosr2.optim
         check_init(self.stage.init)
+        if self.stage.start_noise and self.stage.init != "raw":
+            raise AlloSR2Error(f"start_noise: expected init 'raw'; got {self.stage.init!r}")
         torch.manual_seed(mix_seed(config.run.seed, self.name))
-        self.autoencoder = load_autoencoder(config)
-        self.prior = load_prior(config)
+        seed = mix_seed(config.run.seed, self.name, "adapter")
+        codec, network = load_codec(config), load_velocity(config)
+        part = network.velocity.flux if isinstance(network, NullFlux) else None
+        for network_part in (part, codec.encoder, codec.decoder):
+            if hasattr(network_part, "gradient_checkpointing"):
+                network_part.gradient_checkpointing = config.adapter.checkpointing
+        self.velocity = Tuned(network, config.adapter, config.adapter.transformer, part=part, seed=seed)
+        self.codec = Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed + 1)
+        self.codec.network.decoder.requires_grad_(self.stage.decoder_lr > 0)
+        self.period = codec.downscale  # of the grid that a decoder may paint
         self.trained = nn.ModuleDict(
             {
-                "velocity": copy.deepcopy(self.prior),
-                "encoder": copy.deepcopy(self.autoencoder.encoder).requires_grad_(True),
-                "decoder": copy.deepcopy(self.autoencoder.decoder).requires_grad_(True),
-                "snr_head": SNRHead(SNRHeadParams(config.codec.latent_channels, HEAD_WIDTH)),
+                "velocity": self.velocity.network,
+                "encoder": self.codec.network.encoder,
+                "decoder": self.codec.network.decoder,
+                "snr_head": SNRHead(SNRHeadParams(latent_channels(config), HEAD_WIDTH)),
             }
         )
-        self.prior.eval().requires_grad_(False)
-        weights_root = Path(config.data.root).parent / "weights"
+        weights_root = Path(config.data.root).parent
         self.trunks = nn.ModuleList(load_trunk(name, weights_root) for name in self.stage.trunks)
         self.to(memory_format=torch.channels_last)
         # Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
@@ -118,107 +148,149 @@ class AlloSR2Stage(Stage):
         return weights | {"snr_map": weights["snr_head"]}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [
-            {"params": list(self.trained["velocity"].parameters()), "lr_scale": 1.0},
-            {"params": list(self.trained["encoder"].parameters()), "lr_scale": self.stage.encoder_lr},
-            {"params": list(self.trained["decoder"].parameters()), "lr_scale": self.stage.decoder_lr},
-            {"params": list(self.trained["snr_head"].parameters()), "lr_scale": self.stage.head_lr},
-        ]
+        stage = self.stage
+        rates = {"velocity": 1.0, "encoder": stage.encoder_lr, "decoder": stage.decoder_lr, "snr_head": stage.head_lr}
+        trained = {name: [p for p in self.trained[name].parameters() if p.requires_grad] for name in rates}
+        return [{"params": trained[name], "lr_scale": rate} for name, rate in rates.items() if trained[name]]
 
-    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
         stage, velocity = self.stage, self.trained["velocity"]
         hr = batch["hr"].mul(2).sub(1).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            z_hr = self.autoencoder.encode(hr).float()
-        z_lr = self.trained["encoder"](bicubic_up(batch["lr"], SCALE).mul(2).sub(1)).float()
+            z_hr = self.encode_hr(hr)
+        z_lr = self.encode_lr(batch["lr"])
 
-        batch_size = hr.shape[0]
         own_B = t_from_rho(paired_rho(z_lr.detach(), z_hr)).clamp(stage.t_min, stage.t_max)
         guess_B = self._guess(self.trained["snr_head"], z_lr)
-        t_B = self._start_times(own_B, guess_B, rng)
+        t_B = self._start_times(own_B, guess_B, draws)
 
-        z_hat = one_step(velocity, start_state(z_lr, t_B, stage.init), t_B).float()
-        decoder = self.trained["decoder"]
-        pixels = decoder(z_hat).float()
-        terms = reconstruction(pixels, hr, z_hat, z_hr) | lattice_excess(pixels, hr, self.config.codec.patch)
-        terms |= repeat_excess(pixels, hr, self.config.codec.patch)
+        z_from = self._noised(z_lr, t_B, draws)
+        z_hat = one_step(velocity, start_state(z_from, t_B, stage.init), t_B).float()
+        pixels = self.codec.network.decode(z_hat).float()
+        terms = reconstruction(pixels, hr, z_hat, z_hr)
+        if stage.lattice:
+            terms |= lattice_excess(pixels, hr, self.period)
+        if stage.repeat:
+            terms |= repeat_excess(pixels, hr, self.period)
         if self.trunks and step >= stage.perceptual_from:
-            offset = torch.rand(2, generator=rng) * MAX_SHIFT
-            view, view_hr = random_window(pixels, hr, stage.perceptual_crop, rng)
+            offset = draws.common(2) * MAX_SHIFT
+            view, view_hr = random_window(pixels, hr, stage.perceptual_crop, draws.generator)
             terms |= perceptual(view, view_hr, self.trunks[step % len(self.trunks)], offset)
 
-        n = max(1, round(stage.share * batch_size))
-        z, t = z_hr[:n], own_B[:n]  # FATC's path is straight only from the pair's own time
-        terms["decode"] = charbonnier(decoder(z).float(), hr[:n])  # the decoder still inverts the encoder
+        few = slice(None, None, stage.paths_every)  # spread over the batch, so that every process has its share
+        z, t = z_hr[few], (t_B if stage.t_fixed else own_B)[few]  # the path is straight only from the pair's own time
+        if stage.decode:
+            decoded = self.codec.network.decode(z).float()
+            terms["decode"] = charbonnier(decoded, hr[few])  # the decoder still inverts the encoder
         if stage.fatc:
-            s = t * (1.0 - torch.rand(n, generator=rng).to(t))
-            terms |= fatc(velocity, z, z_lr[:n], t, s, stage.init)
+            s = t * (1.0 - draws.rand(t.shape[0]).to(t))
+            terms |= fatc(velocity, z, z_from[few], t, s, stage.init)
         if stage.anchor:
-            times = torch.sigmoid(torch.randn(n, generator=rng)).to(t)
-            terms |= anchor(velocity, z, torch.randn(z.shape, generator=rng).to(z), times)
+            times = torch.sigmoid(draws.randn(t.shape[0])).to(t)
+            terms |= anchor(velocity, z, draws.noise_like(z), times)
         if stage.atm_fake:
-            times, noise = self._atm_draw(z, rng)
-            terms |= fake_flow(velocity, z_hat[:n], noise, times)
+            times, noise = self._atm_draw(z, draws)
+            terms |= fake_flow(velocity, z_hat[few], noise, times)
         if stage.atm_match and step >= stage.atm_from:
-            times, noise = self._atm_draw(z, rng)
-            terms |= match(z_hat[:n], noise, times, fake=lambda z_t, u: velocity(z_t, -u), real=self.prior)
+            times, noise = self._atm_draw(z, draws)
+            terms |= match(z_hat[few], noise, times, fake=lambda z_t, u: velocity(z_t, -u), real=self.prior)
         terms |= head_loss(self.trained["snr_head"], z_lr, z_hr)
-        return terms | {"t_mean": t_B.mean(), "t_std": t_B.std(), "t_error": (guess_B - own_B).abs().mean()}
+        return terms | {"t_mean": t_B.mean(), "t_std": t_B.std(correction=0), "t_error": (guess_B - own_B).abs().mean()}
+
+    def encode_hr(self, pixels: Tensor) -> Tensor:
+        """Latents of high-resolution pixels in [-1, 1], by the encoder as it was; for use without gradients."""
+        with self.codec.original() as codec:
+            return codec.encode(pixels).float()
+
+    def encode_lr(self, lr: Tensor) -> Tensor:
+        """z_L of low-resolution pictures in [0, 1], by the encoder as it is trained."""
+        return self.codec.network.encode(bicubic_up(lr, SCALE).mul(2).sub(1)).float()
+
+    def prior(self, z_t: Tensor, t: Tensor) -> Tensor:
+        """The untouched prior's velocity; for use without gradients."""
+        with self.velocity.original() as network:
+            return network(z_t, t)
 
     @torch.no_grad()
     def _guess(self, head: nn.Module, z_lr: Tensor) -> Tensor:
         """The head's t* of each latent, within the trained range: what inference starts from."""
+        if self.stage.t_fixed:
+            return torch.full((z_lr.shape[0],), self.stage.t_fixed, device=z_lr.device)
         return t_from_rho(head(z_lr.detach()).exp()).clamp(self.stage.t_min, self.stage.t_max)
 
-    def _start_times(self, own_B: Tensor, guess_B: Tensor, rng: torch.Generator) -> Tensor:
+    def _start_times(self, own_B: Tensor, guess_B: Tensor, draws: Draws) -> Tensor:
         """Where each pair's one step starts: at the head's guess or its own t*, jittered.
 
         A pair's own t* knows how much detail the photograph has, which z_L alone does not tell. A network that has only
         seen such times reads the detail off t and is lost at inference, where it gets guesses.
         """
-        guessed_B = torch.rand(own_B.shape[0], generator=rng).to(own_B) < self.stage.t_guessed
-        jitter_B = torch.exp(self.stage.t_jitter * torch.randn(own_B.shape[0], generator=rng)).to(own_B)
+        if self.stage.t_fixed:
+            return guess_B
+        guessed_B = draws.rand(own_B.shape[0]).to(own_B) < self.stage.t_guessed
+        jitter_B = torch.exp(self.stage.t_jitter * draws.randn(own_B.shape[0]).to(own_B))
         return (torch.where(guessed_B, guess_B, own_B) * jitter_B).clamp(self.stage.t_min, self.stage.t_max)
 
-    def _atm_draw(self, z: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _noised(self, z_lr: Tensor, t_B: Tensor, draws: Draws) -> Tensor:
+        """z_L, or the noised state of it that a sampler would start from."""
+        return interpolate(z_lr, draws.noise_like(z_lr), t_B) if self.stage.start_noise else z_lr
+
+    def _atm_draw(self, z: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         low, high = self.stage.atm_t
-        times = low + (high - low) * torch.rand(z.shape[0], generator=rng)
-        return times.to(z), torch.randn(z.shape, generator=rng).to(z)
+        return (low + (high - low) * draws.rand(z.shape[0])).to(z), draws.noise_like(z)
 
     @torch.no_grad()
-    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
-        velocity, decoder, rows, sums = averaged["velocity"], averaged["decoder"], [], dict[str, float]()
-        for hr, lr in self.validation:
-            up = bicubic_up(lr, SCALE)
-            z_hr, z_lr = self.autoencoder.encode(hr.mul(2).sub(1)), averaged["encoder"](up.mul(2).sub(1))
-            t_paired = t_from_rho(paired_rho(z_lr, z_hr)).clamp(self.stage.t_min, self.stage.t_max)
-            t = self._guess(averaged["snr_head"], z_lr)
-            start = start_state(z_lr, t, self.stage.init)
-            z_hat = one_step(velocity, start, t)
-            ours = to_picture(decoder(z_hat))
-            four = to_picture(decoder(euler(velocity, start, t, 4)))
-            exact = one_step(velocity, start_state(z_lr, t_paired, self.stage.init), t_paired)
-            paired = to_picture(decoder(exact))
+    def restore(self, hr: Tensor, lr: Tensor, number: int) -> Restored:
+        """A validation pair [1, 3, H, W], [1, 3, H/4, W/4] in [0, 1] as inference would see it, and what it shows.
+
+        `number` seeds the noise, where a step starts from some.
+        """
+        stage, velocity, decode = self.stage, self.trained["velocity"], self.codec.network.decode
+        z_hr, z_lr = self.encode_hr(hr.mul(2).sub(1)), self.encode_lr(lr)
+        t = self._guess(self.trained["snr_head"], z_lr)
+        own = t_from_rho(paired_rho(z_lr, z_hr)).clamp(stage.t_min, stage.t_max)
+        t_paired = t if stage.t_fixed else own
+        z_lr = self._noised(z_lr, t, Draws.seeded(number))
+        start = start_state(z_lr, t, stage.init)
+        exact = one_step(velocity, start_state(z_lr, t_paired, stage.init), t_paired)
+        return Restored(
+            picture=to_picture(decode(one_step(velocity, start, t))),
+            four_steps=to_picture(decode(euler(velocity, start, t, 4))),
+            paired=to_picture(decode(exact)),
+            decoded=to_picture(decode(z_hr)),
+            z_hr=z_hr,
+            t_error=float((t - own).abs()),
+            curvature=float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, stage.init)),
+        )
+
+    @torch.no_grad()
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        rows, sums, latents = [], dict[str, float](), []
+        smallest = min(min(hr.shape[-2:]) for hr, _ in self.validation)
+        periods = [period for period in LATTICE_PERIODS if smallest > 4 * period]
+        for number, pair in enumerate(self.validation):
+            hr, lr = (picture.to(self.device) for picture in pair)
+            up, result = bicubic_up(lr, SCALE), self.restore(hr, lr, number)
             figures = {
-                "psnr": psnr(ours, hr),
-                "psnr_paired": psnr(paired, hr),
+                "psnr": psnr(result.picture, hr),
+                "psnr_paired": psnr(result.paired, hr),
                 "psnr_bicubic": psnr(up, hr),
-                "psnr_4steps": psnr(four, hr),
-                "psnr_decode": psnr(to_picture(decoder(z_hr)), hr),
-                "lattice4": float(lattice(ours, 4)),
-                "lattice4_hr": float(lattice(hr, 4)),
-                "repeat4": float(patch_repeat(ours, 4).abs()),
+                "psnr_4steps": psnr(result.four_steps, hr),
+                "psnr_decode": psnr(result.decoded, hr),
+                "repeat4": float(patch_repeat(result.picture, 4).abs()),
                 "repeat4_hr": float(patch_repeat(hr, 4).abs()),
-                "t_error": float((t - t_paired).abs()),
-                "curvature": float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, self.stage.init)),
+                "t_error": result.t_error,
+                "curvature": result.curvature,
             }
+            for period in periods:
+                figures[f"lattice{period}"] = float(lattice(result.picture, period))
+                figures[f"lattice{period}_hr"] = float(lattice(hr, period))
             for name, trunk in zip(self.stage.trunks, self.trunks, strict=True):
-                figures[name] = float(trunk(ours, hr).mean())
+                figures[name] = float(trunk(result.picture, hr).mean())
                 figures[f"{name}_bicubic"] = float(trunk(up, hr).mean())
-                figures[f"{name}_paired"] = float(trunk(paired, hr).mean())
+                figures[f"{name}_paired"] = float(trunk(result.paired, hr).mean())
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + value / len(self.validation)
-            rows.append([up, ours, hr])
+            rows.append([up, result.picture, hr])
+            latents.append(result.z_hr)
         strip(rows, folder / f"{step:06d}.png")
-        latents = [self.autoencoder.encode(hr.mul(2).sub(1)) for hr, _ in self.validation]
-        return sums | {"drift": flow_matching_error(velocity, latents)}
+        return sums | {"drift": flow_matching_error(self.trained["velocity"], latents)}

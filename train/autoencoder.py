@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,27 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
+from allosr2_core.patch_autoencoder import PatchAutoencoder, principal_components
 
 from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops
-from .loop import Stage, load_export
+from .draws import Draws
+from .models import build_codec
 from .preview import psnr, strip, to_picture, validation_crops
+from .stage import Stage
+from .state import STATE
 from .trunks import load_st_lpips
-
-
-def build(config: Config) -> PatchAutoencoder:
-    """A fresh autoencoder of the configured shape."""
-    return PatchAutoencoder(PatchAutoencoderParams(**asdict(config.codec)))
-
-
-def load_trained(config: Config) -> PatchAutoencoder:
-    """The frozen result of this stage."""
-    model = build(config)
-    load_export(model, Path(config.run.dir) / AutoencoderStage.name / "autoencoder.safetensors")
-    return model.eval().requires_grad_(False)
 
 
 def linear_basis(model: PatchAutoencoder, dataset: PhotoCrops, patches: int, seed: int) -> None:
@@ -54,11 +45,13 @@ class AutoencoderStage(Stage):
         super().__init__()
         self.config, self.optim = config, config.autoencoder.optim
         torch.manual_seed(mix_seed(config.run.seed, self.name))
-        model = build(config)
-        if not (Path(config.run.dir) / self.name / "state.pt").exists():
+        model = build_codec(config)
+        if config.base.autoencoder or not isinstance(model, PatchAutoencoder):
+            raise AlloSR2Error(f"expected a codec of type 'patch' to train and no base; got {config.codec.type!r}")
+        if not (Path(config.run.dir) / self.name / STATE).exists():
             linear_basis(model, self.dataset(0), config.autoencoder.pca_patches, config.run.seed)
         self.trained = nn.ModuleDict({"autoencoder": model})
-        self.trunk = load_st_lpips("alex", Path(config.data.root).parent / "weights")
+        self.trunk = load_st_lpips("alex", Path(config.data.root).parent)
         self.validation = validation_crops(config, 512)
 
     def dataset(self, start: int) -> PhotoCrops:
@@ -68,30 +61,30 @@ class AutoencoderStage(Stage):
     def weights(self) -> dict[str, float]:
         return {"clean": 1.0, "clean_mse": 10.0, "noised": 0.5, "perceptual": self.config.autoencoder.perceptual}
 
-    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
         model = self.trained["autoencoder"]
         x = batch["hr"].mul(2).sub(1)
-        half = x.shape[0] // 2
         z = model.encode(x)
-        sigma_B = torch.rand(half, generator=rng) * self.config.autoencoder.latent_noise
-        noise = torch.randn(z[:half].shape, generator=rng) * sigma_B[:, None, None, None]
+        x_half, z_half = x[::2], z[::2]
+        sigma_B = draws.rand(z_half.shape[0]).to(z) * self.config.autoencoder.latent_noise
+        noise = draws.noise_like(z_half) * sigma_B[:, None, None, None]
         clean = model.decode(z).float()
-        noised = model.decode(z[:half] + noise.to(z)).float()
+        noised = model.decode(z_half + noise).float()
         terms = {
             "clean": charbonnier(clean, x),
             "clean_mse": (clean - x).square().mean(),
-            "noised": charbonnier(noised, x[:half]),
+            "noised": charbonnier(noised, x_half),
         }
-        return terms | perceptual(noised, x[:half], self.trunk, torch.rand(2, generator=rng) * 4)
+        return terms | perceptual(noised, x_half, self.trunk, draws.common(2) * 4)
 
     @torch.no_grad()
-    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
-        model, rows, clean, noisy = averaged["autoencoder"], [], [], []
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        model, rows, clean, noisy = self.trained["autoencoder"], [], [], []
         rng = torch.Generator().manual_seed(0)
         for hr in self.validation:
-            x = hr.mul(2).sub(1)
-            z = model.encode(x)
-            z_noisy = z + self.config.autoencoder.latent_noise * torch.randn(z.shape, generator=rng)
+            hr = hr.to(self.device)
+            z = model.encode(hr.mul(2).sub(1))
+            z_noisy = z + self.config.autoencoder.latent_noise * torch.randn(z.shape, generator=rng).to(z)
             pictures = [to_picture(model.decode(latent)) for latent in (z, z_noisy)]
             clean.append(psnr(pictures[0], hr))
             noisy.append(psnr(pictures[1], hr))

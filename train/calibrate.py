@@ -12,19 +12,17 @@ from pathlib import Path
 import torch
 
 from allosr2_core.checkpoint import AlloSR2Config, embedded_path, save_checkpoint
+from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
-from allosr2_core.patch_autoencoder import PatchEncoder
+from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchEncoder
 from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
 
 from .allosr2 import HEAD_WIDTH
-from .autoencoder import build as build_autoencoder
-from .autoencoder import load_trained as load_autoencoder
 from .config import Config, load_config
 from .data import bicubic_up, training_crops
 from .degradation import SCALE
-from .loop import load_export
-from .prior import build as build_network
-from .prior import load_trained as load_prior
+from .models import build_codec, build_velocity, load_codec, load_velocity
+from .state import load_export
 from .unpack import FOLDER as UNPACKED
 from .unpack import RECORD
 
@@ -38,11 +36,11 @@ STAGES = ("autoencoder", "prior", "allosr2")
 @torch.no_grad()
 def measure_rho(config: Config, encoder: PatchEncoder, pairs: int) -> torch.Tensor:
     """rho of `pairs` fresh training pairs with the adapted encoder on the LR side, [pairs]."""
-    autoencoder, crops = load_autoencoder(config), training_crops(config, "calibrate", 0, pairs, degraded=True)
+    codec, crops = load_codec(config), training_crops(config, "calibrate", 0, pairs, degraded=True)
     values = []
     for i in range(pairs):
         item = crops[i]
-        z_hr = autoencoder.encode(item["hr"][None].mul(2).sub(1))
+        z_hr = codec.encode(item["hr"][None].mul(2).sub(1))
         values.append(paired_rho(encoder(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1)), z_hr))
     return torch.cat(values)
 
@@ -59,7 +57,7 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
             state = torch.load(path, map_location="cpu", weights_only=True)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
     settings = asdict(config)
-    for part, key in (("run", "dir"), ("data", "root"), ("data", "cache")):
+    for part, key in (("run", "dir"), ("data", "root"), ("data", "cache"), ("data", "sources")):
         del settings[part][key]  # folders of this machine are nobody's business
     record = {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
     before = folder / UNPACKED / RECORD
@@ -85,15 +83,19 @@ def main(argv: list[str]) -> int:
     config = load_config(arguments.config)
     folder = Path(config.run.dir)
 
-    autoencoder, encoder = load_autoencoder(config), build_autoencoder(config).encoder
-    network, head = build_network(config), SNRHead(SNRHeadParams(config.codec.latent_channels, HEAD_WIDTH))
+    if config.adapter.rank or config.base.transformer:
+        raise AlloSR2Error("expected a run without a base; files of adapters for FLUX.1 are not written yet")
+    autoencoder, fresh = load_codec(config), build_codec(config)
+    assert isinstance(autoencoder, PatchAutoencoder) and isinstance(fresh, PatchAutoencoder)  # noqa: S101 - no base
+    encoder, codec = fresh.encoder, autoencoder.params
+    network, head = build_velocity(config), SNRHead(SNRHeadParams(codec.latent_channels, HEAD_WIDTH))
     tuned = {"velocity": network, "encoder": encoder, "decoder": autoencoder.decoder, "snr_head": head}
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")
     rho = measure_rho(config, encoder, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)
     quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]
-    stage, codec = config.allosr2, config.codec
+    stage = config.allosr2
     spec = AlloSR2Config(
         base="allosr2-mini",
         network={"type": config.network.type, "latent_channels": codec.latent_channels, **config.network.params},
@@ -117,7 +119,7 @@ def main(argv: list[str]) -> int:
         arguments.out,
         spec,
         record,
-        prior=load_prior(config),
+        prior=load_velocity(config),
         network=network,
         autoencoder=autoencoder,
         encoder=encoder,

@@ -38,11 +38,25 @@ class RunConfig:
     """Steps between lines of log.jsonl."""
     preview_every: int
     """Steps between preview strips."""
+    tensorboard: bool
+    """Whether figures go to TensorBoard too, in the stage's folder (needs the package tensorboard)."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A folder to train on."""
+
+    hr: str
+    """High-resolution photographs."""
+    lr: str
+    """Folder with a low-resolution version of each, of the same name, a quarter of its size; "" = made on the fly."""
+    weight: float
+    """How often its photographs are drawn, relative to the other folders."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """High-resolution photographs; low-resolution inputs are made on the fly."""
+    """The photographs."""
 
     root: str
     """Folder with train/ and val/, as `python -m train photos` makes it."""
@@ -54,17 +68,48 @@ class DataConfig:
     """Data-loading processes, 0 = in the training process."""
     strengths: tuple[float, float, float]
     """Share of mild, real and severe degradations."""
+    extended: bool
+    """Whether degradations also draw motion blur, WebP and other chroma subsampling (see `train.degradation`)."""
+    sources: tuple[SourceConfig, ...]
+    """What is trained on; empty = the train/ folder of `root`. Validation is always on its val/ folder."""
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Files of a pre-trained base in Black Forest Labs' names. "" everywhere: the run trains its own."""
+
+    transformer: str
+    """The flow transformer, safetensors; `network` must describe it."""
+    autoencoder: str
+    """Its autoencoder, safetensors; `codec` must describe it."""
+    null: str
+    """Text-free conditioning, safetensors with "context" [1, T, width] and "pooled" [1, width]; "" = one zero token."""
+    dtype: str
+    """"fp32" or "bf16": precision of the transformer's frozen weights."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """How the SR stage changes the prior and the encoder."""
+
+    rank: int
+    """Rank of the low-rank branches; 0 = a whole copy of each network is trained instead."""
+    alpha: float
+    """Branches are scaled by alpha / rank."""
+    transformer: tuple[str, ...]
+    """Layers of the transformer with a branch: regular expressions for whole names. Ignored for rank 0, as the next."""
+    encoder: tuple[str, ...]
+    """Likewise for the autoencoder's encoder."""
+    checkpointing: bool
+    """Whether transformer and KL autoencoder keep only their blocks' inputs and compute the rest again."""
 
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The small patch autoencoder (see allosr2_core.patch_autoencoder)."""
+    """The autoencoder. `type` is "patch" (allosr2_core.patch_autoencoder) or "kl" (allosr2_core.autoencoder)."""
 
-    patch: int
-    latent_channels: int
-    hidden: int
-    blocks: int
-    pixel_channels: int
+    type: str
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,6 +126,9 @@ class OptimConfig:
 
     steps: int
     batch: int
+    """Samples of a step, over all processes."""
+    micro: int
+    """Samples a process sees at once, 0 = its whole share of the batch; gradients add up to the same step."""
     lr: float
     """Peak learning rate."""
     warmup: int
@@ -131,10 +179,15 @@ class AlloSR2StageConfig:
     """Standard deviation of log-normal jitter on the time a pair starts at."""
     t_guessed: float
     """Share of the pairs that start at the SNR head's guess instead of their own t*."""
+    t_fixed: float
+    """One start time for every picture, instead of each its own; 0 = each its own."""
+    start_noise: bool
+    """Whether steps start from (1 - t) z_L + t e with Gaussian noise e, as samplers do, instead of from z_L; needs
+    init "raw", whose path leads from whatever state one starts at."""
     encoder_lr: float
     """Learning rate of the encoder's adapter, relative to `optim.lr`."""
     decoder_lr: float
-    """Learning rate of the decoder, relative to `optim.lr`; it learns to mix patches the flow got slightly wrong."""
+    """Learning rate of the decoder, relative to `optim.lr`, 0 = frozen; it learns to mix patches the flow got wrong."""
     head_lr: float
     """Learning rate of the SNR head, relative to `optim.lr`."""
     trunks: tuple[str, ...]
@@ -148,8 +201,8 @@ class AlloSR2StageConfig:
     """Step at which atm_match starts; atm_fake is trained from the beginning."""
     atm_t: tuple[float, float]
     """Range of the times at which the two scores are compared."""
-    share: float
-    """Part of the batch that FATC, the anchor and ATM see each step; the one-step terms see all of it."""
+    paths_every: int
+    """FATC, the anchor, ATM and `decode` see every n-th sample of a batch; the one-step terms see all of them."""
     rec_pixel: float
     rec_latent: float
     perceptual: float
@@ -169,6 +222,8 @@ class Config:
 
     run: RunConfig
     data: DataConfig
+    base: BaseConfig
+    adapter: AdapterConfig
     codec: CodecConfig
     network: NetworkConfig
     autoencoder: AutoencoderConfig

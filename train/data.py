@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from allosr2_core.errors import AlloSR2Error
 
 from .config import Config
 from .degradation import SCALE, STRENGTHS, degrade
-from .photos import load_manifest, load_split
+from .photos import image_files, load_manifest, load_split
 
 LARGE_SIDE = 2000
 """Photographs with a longer side than this (px) are seen at 0.4-1.0 of their size, others at 0.5-1.0."""
@@ -45,8 +47,13 @@ def noisy_names() -> frozenset[str]:
 
 
 def decode_cached(path: Path, cache: Path) -> np.ndarray:
-    """The photograph as a memory-mapped uint8 array [H, W, 3]; decoded once, written atomically."""
-    target = cache / f"{path.parent.name}-{path.name}.npy"
+    """The photograph as a memory-mapped uint8 array [H, W, 3]; decoded once, written atomically.
+
+    The name in the cache follows from the file's place, size and time: another file never answers for it.
+    """
+    status, place = path.stat(), path.resolve()
+    key = hashlib.sha256(f"{place}/{status.st_size}/{status.st_mtime_ns}".encode()).hexdigest()[:12]
+    target = cache / f"{path.stem}-{key}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as image:
@@ -58,6 +65,47 @@ def decode_cached(path: Path, cache: Path) -> np.ndarray:
             np.save(file, np.asarray(rgb))
         temporary.replace(target)
     return np.load(target, mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What crops are cut from."""
+
+    hr: np.ndarray
+    """uint8 [H, W, 3]."""
+    lr: np.ndarray | None
+    """Its low-resolution version, uint8 [H/scale, W/scale, 3], or None: made on the fly."""
+    weight: float
+    """How often it is drawn, relative to the others."""
+
+
+def open_source(paths: Sequence[Path], cache: Path, weight: float = 1.0, lr_paths: Sequence[Path] = ()) -> list[Photo]:
+    """The photographs of one folder, together drawn with `weight`; `lr_paths`: their low-resolution versions, in order.
+
+    A 12-megapixel photograph holds more to learn than a small one, but not thirty times more: the square root counts.
+    """
+    decoded = [decode_cached(path, cache) for path in paths]
+    shares = [math.sqrt(photo.shape[0] * photo.shape[1]) for photo in decoded]
+    inputs = [decode_cached(path, cache) for path in lr_paths] if lr_paths else [None] * len(paths)
+    whole = sum(shares)
+    return [Photo(hr, lr, weight * share / whole) for hr, lr, share in zip(decoded, inputs, shares, strict=True)]
+
+
+def open_pairs(hr_folder: Path, lr_folder: Path, cache: Path, weight: float, scale: int = SCALE) -> list[Photo]:
+    """Paired folders: files of the same stem. AlloSR2Error names a file without a partner or a pair of other sizes."""
+    hr_paths, lr_paths = image_files(hr_folder), image_files(lr_folder)
+    partners = {path.stem: path for path in lr_paths}
+    alone = sorted({path.stem for path in hr_paths} ^ partners.keys())
+    if alone:
+        raise AlloSR2Error(
+            f"expected files of the same names in {hr_folder} and {lr_folder}; without a partner: {alone}"
+        )
+    photos = open_source(hr_paths, cache, weight, [partners[path.stem] for path in hr_paths])
+    for path, photo in zip(hr_paths, photos, strict=True):
+        sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (photo.hr, photo.lr) if p is not None]
+        if photo.lr is None or photo.hr.shape[:2] != tuple(scale * side for side in photo.lr.shape[:2]):
+            raise AlloSR2Error(f"{path.name}: expected a picture {scale} times its input; got {' and '.join(sizes)}")
+    return photos
 
 
 def bicubic_up(lr: Tensor, scale: int) -> Tensor:
@@ -83,74 +131,116 @@ def detail(hr: Tensor) -> float:
 
 
 class PhotoCrops(Dataset):
-    """Item i -> {"hr": [3, c, c]} in [0, 1] and, if `strengths` is given, "lr": [3, c/4, c/4] and "strength": index."""
+    """Item i -> {"hr": [3, c, c]} in [0, 1] and, if `strengths` is given, "lr": [3, c/4, c/4] and "strength".
+
+    "strength" is the index of the degradation, or -1 where the photograph came with its own low-resolution version.
+    """
 
     def __init__(
         self,
-        paths: Sequence[Path],
-        cache: Path,
+        photos: Sequence[Photo],
         crop: int,
         seed: int,
         strengths: Sequence[float] | None,
         start: int,
         length: int,
         scale: int = SCALE,
+        *,
+        extended: bool = False,
     ) -> None:
-        """`start`: index of the first item still to be seen; `length`: how many the whole run sees."""
-        self.photos = [decode_cached(path, cache) for path in paths]
+        """`start`: index of the first item still to be seen; `length`: how many the whole run sees.
+
+        `extended`: see `degrade`.
+        """
+        self.photos = list(photos)
         self.crop, self.seed, self.start, self.length, self.scale = crop, seed, start, length, scale
         self.strengths = torch.tensor(strengths) if strengths is not None else None
-        usable = [min(p.shape[:2]) >= crop for p in self.photos]
+        self.extended = extended
+        usable = [min(photo.hr.shape[:2]) >= crop for photo in self.photos]
         if not any(usable):
-            raise AlloSR2Error(f"expected photographs of at least {crop} px; got {len(paths)} and none is large enough")
-        megapixels = torch.tensor([p.shape[0] * p.shape[1] / 1e6 for p in self.photos])
-        # A 12-megapixel photograph holds more to learn than a small one, but not thirty times more.
-        self.weights = megapixels.sqrt() * torch.tensor(usable)
+            raise AlloSR2Error(
+                f"expected photographs of at least {crop} px; got {len(photos)} and none is large enough"
+            )
+        self.weights = torch.tensor([photo.weight for photo in self.photos]) * torch.tensor(usable)
 
     def __len__(self) -> int:
         return self.length - self.start
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         rng = torch.Generator().manual_seed(mix_seed(self.seed, "crop", self.start + item))
-        hr = self._draw(rng)
+        hr, lr = self._draw(rng)
         for _ in range(TRIES - 1):
             if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < FLAT_SHARE:
                 break
-            hr = self._draw(rng)
+            hr, lr = self._draw(rng)
         batch = {"hr": hr}
         if self.strengths is not None:
-            index = int(torch.multinomial(self.strengths, 1, generator=rng))
-            batch["lr"] = degrade(hr[None], STRENGTHS[index], rng, self.scale)[0]
-            batch["strength"] = torch.tensor(index)
+            index = -1
+            if lr is None:
+                index = int(torch.multinomial(self.strengths, 1, generator=rng))
+                lr = degrade(hr[None], STRENGTHS[index], rng, self.scale, extended=self.extended)[0]
+            batch |= {"lr": lr, "strength": torch.tensor(index)}
         return batch
 
-    def _draw(self, rng: torch.Generator) -> Tensor:
-        index = int(torch.multinomial(self.weights, 1, generator=rng))
-        photo = self.photos[index]
+    def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        photo = self.photos[int(torch.multinomial(self.weights, 1, generator=rng))]
+        u = torch.rand(4, generator=rng).tolist()
+        hr, lr = self._cut_pair(photo.hr, photo.lr, u) if photo.lr is not None else (self._cut(photo.hr, u), None)
+        turns = int(u[3] * 8)
+        return _turned(hr, turns), None if lr is None else _turned(lr, turns)
+
+    def _cut(self, photo: np.ndarray, u: Sequence[float]) -> Tensor:
+        """A random square of the photograph at a random size."""
         height, width = photo.shape[:2]
         lowest = max(0.4 if max(height, width) > LARGE_SIDE else 0.5, self.crop / min(height, width))
-        u = torch.rand(4, generator=rng).tolist()
         side = min(int(self.crop / (lowest + (1.0 - lowest) * u[0])), height, width)
-        top, left = int(u[1] * (height - side + 1)), int(u[2] * (width - side + 1))
-        region = torch.from_numpy(np.array(photo[top : top + side, left : left + side])).permute(2, 0, 1)
-        hr = region.float().div(255)
-        if side != self.crop:
-            size = (self.crop, self.crop)
-            hr = F.interpolate(hr[None], size=size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
-        turns = int(u[3] * 8)
-        hr = torch.rot90(hr, turns % 4, dims=(1, 2))
-        return (hr.flip(2) if turns >= 4 else hr).contiguous()
+        hr = _region(photo, int(u[1] * (height - side + 1)), int(u[2] * (width - side + 1)), side)
+        if side == self.crop:
+            return hr
+        size = (self.crop, self.crop)
+        return F.interpolate(hr[None], size=size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+    def _cut_pair(self, hr: np.ndarray, lr: np.ndarray, u: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """The same random square of both pictures, at full size."""
+        side = self.crop // self.scale
+        top, left = (int(v * (extent - side + 1)) for v, extent in zip(u[1:3], lr.shape[:2], strict=True))
+        return _region(hr, top * self.scale, left * self.scale, self.crop), _region(lr, top, left, side)
+
+
+def _region(photo: np.ndarray, top: int, left: int, side: int) -> Tensor:
+    pixels = torch.from_numpy(np.array(photo[top : top + side, left : left + side]))
+    return pixels.permute(2, 0, 1).float().div(255)
+
+
+def _turned(picture: Tensor, turns: int) -> Tensor:
+    """One of the eight orientations."""
+    turned = torch.rot90(picture, turns % 4, dims=(1, 2))
+    return (turned.flip(2) if turns >= 4 else turned).contiguous()
+
+
+def training_photos(config: Config) -> list[Photo]:
+    """The configured sources, or the training split of `root` where none is named."""
+    data, cache = config.data, Path(config.data.cache)
+    if not data.sources:
+        return open_source(load_split(Path(data.root), "train"), cache)
+    photos: list[Photo] = []
+    for source in data.sources:
+        if source.lr:
+            photos += open_pairs(Path(source.hr), Path(source.lr), cache, source.weight)
+        else:
+            photos += open_source(image_files(Path(source.hr)), cache, source.weight)
+    return photos
 
 
 def training_crops(config: Config, name: str, start: int, length: int, *, degraded: bool) -> PhotoCrops:
     """Crops of the training photographs for what `name` says (a stage); each name draws its own. See `PhotoCrops`."""
     data = config.data
     return PhotoCrops(
-        load_split(Path(data.root), "train"),
-        Path(data.cache),
+        training_photos(config),
         data.crop,
         mix_seed(config.run.seed, name),
         data.strengths if degraded else None,
         start,
         length,
+        extended=data.extended,
     )

@@ -3,6 +3,9 @@
 Two rounds of blur, random resize, noise and JPEG, then a final sinc filter and JPEG in random order. `severe` uses the
 published ranges; `real` halves the blur and noise ranges and starts JPEG at quality 50; `mild` is one gentle round.
 Written from the paper's text and its published parameter table. JPEG is Pillow's real encoder, not an approximation.
+
+Beyond the paper, on request (`extended`): light motion blur before the first round, and at each compression WebP or
+another chroma subsampling, which phones, messengers and the web add to the published JPEG at 4:2:0.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -27,6 +30,12 @@ Strength = Literal["mild", "real", "severe"]
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 KERNEL_SIZES = tuple(range(7, 22, 2))
 RESIZE_MODES = ("area", "bilinear", "bicubic")
+MOTION_PROBABILITY = 0.2
+MOTION_LENGTH = (2.0, 9.0)
+"""Path of a light motion blur, px of the high-resolution picture."""
+WEBP_PROBABILITY = 0.25
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0", "4:2:0")
+"""Chroma subsamplings of JPEG, drawn evenly; the last one is the usual one."""
 
 
 @dataclass(frozen=True)
@@ -79,23 +88,27 @@ RECIPES: dict[Strength, Recipe] = {
 }
 
 
-def degrade(hr: Tensor, strength: Strength, generator: torch.Generator, scale: int = 4) -> Tensor:
+def degrade(
+    hr: Tensor, strength: Strength, generator: torch.Generator, scale: int = 4, *, extended: bool = False
+) -> Tensor:
     """High-resolution pictures [B, 3, H, W] in [0, 1] -> low-resolution [B, 3, H/scale, W/scale] in [0, 1].
 
     The result has 8-bit values. Every random number comes from `generator` (CPU). H and W must be multiples of `scale`;
-    an unknown strength is an error.
+    an unknown strength is an error. `extended` adds what the module's text says goes beyond the paper.
     """
     if strength not in RECIPES:
         raise AlloSR2Error(f"expected strength to be one of {STRENGTHS}; got {strength!r}")
     if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % scale or hr.shape[3] % scale:
         raise AlloSR2Error(f"expected [B, 3, H, W] with H, W multiples of {scale}; got {tuple(hr.shape)}")
-    return torch.cat([_degrade_one(x[None].float(), RECIPES[strength], generator, scale) for x in hr])
+    return torch.cat([_degrade_one(x[None].float(), RECIPES[strength], generator, scale, extended) for x in hr])
 
 
-def _degrade_one(hr: Tensor, recipe: Recipe, rng: torch.Generator, scale: int) -> Tensor:
+def _degrade_one(hr: Tensor, recipe: Recipe, rng: torch.Generator, scale: int, extended: bool) -> Tensor:
     height, width = hr.shape[-2:]
     out_h, out_w = height // scale, width // scale
     x = hr
+    if extended and _uniform(rng) < MOTION_PROBABILITY:
+        x = filter2d(x, motion_kernel(_uniform(rng, *MOTION_LENGTH), _uniform(rng, 0.0, math.pi)))
     for index, ranges in enumerate(recipe.rounds):
         if _uniform(rng) < ranges.blur_probability:
             x = filter2d(x, random_kernel(rng, ranges.sigma, ranges.sinc_probability))
@@ -106,19 +119,19 @@ def _degrade_one(hr: Tensor, recipe: Recipe, rng: torch.Generator, scale: int) -
             x = _resize(x, max(4, round(height * factor)), max(4, round(width * factor)), _choice(rng, RESIZE_MODES))
         x = _noise(x, rng, ranges)
         if index < len(recipe.rounds) - 1:
-            x = jpeg(x, _integer(rng, *ranges.jpeg))
+            x = _compress(x, _integer(rng, *ranges.jpeg), rng, extended)
     quality = _integer(rng, *recipe.rounds[-1].jpeg)
     sinc = _uniform(rng) < recipe.final_sinc_probability
     mode, kernel_size = _choice(rng, RESIZE_MODES), _choice(rng, KERNEL_SIZES)
     cutoff = math.pi / 3 + _uniform(rng) * (math.pi - math.pi / 3)
     sinc_first = _uniform(rng) < 0.5
     if sinc and not sinc_first:
-        x = jpeg(x, quality)
+        x = _compress(x, quality, rng, extended)
     x = _resize(x, out_h, out_w, mode)
     if sinc:
         x = filter2d(x, sinc_kernel(cutoff, kernel_size)).clamp(0, 1)
     if sinc_first or not sinc:
-        x = jpeg(x, quality)
+        x = _compress(x, quality, rng, extended)
     return x.mul(255).round().clamp(0, 255).div(255)
 
 
@@ -186,6 +199,21 @@ def sinc_kernel(cutoff: float, size: int) -> Tensor:
     return (kernel / kernel.sum()).float()
 
 
+def motion_kernel(length: float, angle: float) -> Tensor:
+    """A straight, even movement of `length` px at `angle` rad. [k, k], sum 1, symmetric.
+
+    Points along the path, each shared bilinearly between the four pixels around it.
+    """
+    size = 2 * math.ceil(length / 2) + 3
+    r = torch.arange(size, dtype=torch.float32) - size // 2
+    along_N1 = torch.linspace(-length / 2, length / 2, 16 * math.ceil(length) + 1)[:, None]
+    rows_Nk, columns_Nk = (
+        (1 - (step * along_N1 - r).abs()).clamp(min=0) for step in (math.sin(angle), math.cos(angle))
+    )
+    kernel = rows_Nk.T @ columns_Nk
+    return kernel / kernel.sum()
+
+
 def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     """Correlate every channel with one kernel, reflecting (or, on tiny pictures, replicating) at the border."""
     pad = kernel.shape[-1] // 2
@@ -217,10 +245,27 @@ def _noise(x: Tensor, rng: torch.Generator, ranges: Round) -> Tensor:
     return (x + shot * _uniform(rng, *ranges.poisson_noise)).clamp(0, 1)
 
 
-def jpeg(x: Tensor, quality: int) -> Tensor:
-    """[1, 3, H, W] in [0, 1] through Pillow's JPEG encoder and decoder, 4:2:0 as cameras and the web write it."""
+def _compress(x: Tensor, quality: int, rng: torch.Generator, extended: bool) -> Tensor:
+    if not extended:
+        return jpeg(x, quality)
+    if _uniform(rng) < WEBP_PROBABILITY:
+        return webp(x, quality)
+    return jpeg(x, quality, _choice(rng, SUBSAMPLINGS))
+
+
+def jpeg(x: Tensor, quality: int, subsampling: str = "4:2:0") -> Tensor:
+    """[1, 3, H, W] in [0, 1] through Pillow's JPEG encoder and decoder; 4:2:0 is what cameras and the web write."""
+    return _through(x, format="JPEG", quality=quality, subsampling=subsampling)
+
+
+def webp(x: Tensor, quality: int) -> Tensor:
+    """[1, 3, H, W] in [0, 1] through Pillow's lossy WebP encoder and decoder."""
+    return _through(x, format="WEBP", quality=quality)
+
+
+def _through(x: Tensor, **options: Any) -> Tensor:  # noqa: ANN401 - Pillow's own
     pixels = x[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(buffer, **options)
     decoded = np.asarray(Image.open(buffer).convert("RGB"))
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].float().div(255)

@@ -104,7 +104,7 @@ def _save_strip(path: Path, pictures: Sequence[Tensor]) -> None:
     save_image(path, torch.cat(list(pictures), dim=3)[0].permute(1, 2, 0))
 
 
-def _choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """Parser of a comma-separated list of known names."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -131,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train evaluate", description="Figures beside the peers.")
     parser.add_argument("--split", default="test", help="photos of this split (default: test)")
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
-    parser.add_argument("--methods", type=_choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
-    parser.add_argument("--strength", type=_choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
+    parser.add_argument("--methods", type=choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
+    parser.add_argument("--strength", type=choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
     parser.add_argument("--limit", type=int, help="at most so many photos, evenly spread over the split")
     parser.add_argument("--t", type=_time, help="predicted, calibrated or a number (default: the checkpoint's own way)")
     parser.add_argument("--realism", type=float, default=1.0, help="0 = the input, 1 = as trained (default)")

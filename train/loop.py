@@ -1,67 +1,38 @@
-"""The one training loop: every stage is a module whose forward returns named loss terms.
+"""The one training loop.
 
 Everything random is a pure function of (seed, step), so resuming needs only weights, averages, optimiser and the step.
+`optim.batch` is the batch of a step over all processes: under `accelerate launch` each takes its share of it, and the
+run is the same one.
 """
 
 from __future__ import annotations
 
-import copy
-import json
+import dataclasses
 import logging
 import math
-import os
 import signal
 import time
-from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from allosr2_core.errors import AlloSR2Error
 
 from .config import Config, OptimConfig
 from .data import mix_seed
+from .draws import Draws
+from .run_log import RunLog
+from .stage import Stage
+from .state import STATE, Averages, export, load_state, load_trained_state, save_state, trained_state
 
 log = logging.getLogger(__name__)
-
-
-class Stage(nn.Module, ABC):
-    """One training problem. Trained modules live in `trained`; everything else in the stage is frozen."""
-
-    name: ClassVar[str]
-    trained: nn.ModuleDict
-    optim: OptimConfig
-
-    @abstractmethod
-    def dataset(self, start: int) -> Dataset:
-        """The run's remaining samples, from index `start`."""
-
-    @abstractmethod
-    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """Named, unweighted loss terms (scalars); terms without a weight are logged only."""
-
-    @property
-    @abstractmethod
-    def weights(self) -> dict[str, float]:
-        """Weight of each term that is optimised."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Optimiser groups; `lr_scale` multiplies the stage's learning rate."""
-        return [{"params": list(self.trained.parameters()), "lr_scale": 1.0}]
-
-    def averaged_copy(self) -> nn.ModuleDict:
-        """A copy of the trained modules to hold their moving average."""
-        return copy.deepcopy(self.trained)
-
-    @abstractmethod
-    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
-        """Write pictures made with the averaged weights; return validation figures for the log."""
 
 
 def lr_factor(step: int, optim: OptimConfig) -> float:
@@ -69,34 +40,6 @@ def lr_factor(step: int, optim: OptimConfig) -> float:
     rise = min(1.0, (step + 1) / max(1, optim.warmup))
     fall = min(1.0, (optim.steps - step) / max(1, optim.decay))
     return min(rise, fall)
-
-
-def write_atomically(path: Path, state: dict[str, Any]) -> None:
-    """torch.save to a temporary file, fsync, rename: a kill leaves the old or the new file, never half of one."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def export(averaged: nn.ModuleDict, folder: Path) -> None:
-    """Write each averaged module as folder/<name>.safetensors, atomically: what the next stage starts from."""
-    for name, module in averaged.items():
-        temporary = folder / f"{name}.tmp"
-        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
-        temporary.replace(folder / f"{name}.safetensors")
-
-
-def load_export(module: nn.Module, path: Path) -> None:
-    """Fill a module from a stage's export. AlloSR2Error says which command makes a missing file."""
-    if not path.exists():
-        raise AlloSR2Error(f"expected {path}; run `python -m train {path.parent.name}` first")
-    module.load_state_dict(load_file(path))
 
 
 class Interrupted:
@@ -117,20 +60,6 @@ class Interrupted:
             signal.signal(number, handler)
 
 
-class Averages:
-    """Exponential moving average of the trained modules; warms up so that early steps are forgotten quickly."""
-
-    def __init__(self, module: nn.ModuleDict, decay: float) -> None:
-        self.module = module.requires_grad_(False).eval()
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, trained: nn.ModuleDict, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        ours, theirs = list(self.module.parameters()), list(trained.parameters())
-        torch._foreach_lerp_(ours, [p.detach() for p in theirs], 1.0 - decay)
-
-
 def init_from(stage: Stage, folder: Path) -> None:
     """Start from another run's averaged modules, those of the same name; a new optimiser, step 0."""
     found = [name for name in stage.trained if (folder / f"{name}.safetensors").exists()]
@@ -138,113 +67,182 @@ def init_from(stage: Stage, folder: Path) -> None:
         names = ", ".join(f"{name}.safetensors" for name in stage.trained)
         raise AlloSR2Error(f"expected one of {names} in {folder}; there is none")
     for name in found:
-        stage.trained[name].load_state_dict(load_file(folder / f"{name}.safetensors"))
+        path = folder / f"{name}.safetensors"
+        load_trained_state(stage.trained[name], load_file(path), str(path))
     log.info("%s: initialised %s from %s", stage.name, ", ".join(found), folder)
 
 
-def run_stage(stage: Stage, config: Config, max_steps: int | None = None) -> int:
-    """Train `stage` until its last step (or for `max_steps` more), resuming from its folder. Returns the step reached.
+class Run:
+    """A stage being trained: what is saved, what is resumed, one step."""
+
+    def __init__(self, stage: Stage, config: Config, accelerator: Accelerator) -> None:
+        self.stage, self.config, self.optim, self.accelerator = stage, config, stage.optim, accelerator
+        processes, batch = accelerator.num_processes, self.optim.batch
+        if batch % processes:
+            raise AlloSR2Error(f"{stage.name}: expected a batch that {processes} processes share evenly; got {batch}")
+        share = batch // processes
+        self.micro = self.optim.micro or share
+        if self.micro < 0 or share % self.micro:
+            raise AlloSR2Error(
+                f"{stage.name}: expected a micro batch that divides a share of {share}; got {self.micro}"
+            )
+        self.passes = share // self.micro
+        groups = stage.parameter_groups()
+        for group in groups:
+            group["lr"] = self.optim.lr * group["lr_scale"]
+        self.optimizer: Any = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        stage.to(accelerator.device)
+        self.averages = Averages(stage.trained, self.optim.ema)
+        self.step, self.seconds = 0, 0.0
+
+    def resume(self, path: Path) -> None:
+        """Go on from a saved state. Settings that differ from those it was saved under are named in the log."""
+        state = load_state(path)
+        load_trained_state(self.stage.trained, state["trained"], str(path))
+        self.averages.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        log.info("%s: resumed %s at step %d (%.1f min trained)", self.stage.name, path, self.step, self.seconds / 60)
+        before = state.get("settings", {})
+        for key, value in self._settings().items():
+            if key in before and before[key] != value:
+                log.warning("%s: %s is %r now and was %r", self.stage.name, key, value, before[key])
+
+    def prepare(self) -> None:
+        """Make the data loader and hand everything to accelerate."""
+        data = self.config.data
+        loader = DataLoader(
+            self.stage.dataset(self.step * self.optim.batch),
+            batch_size=self.micro,
+            num_workers=data.workers,
+            drop_last=True,
+            prefetch_factor=4 if data.workers else None,
+            worker_init_fn=_leave_interrupts_to_the_loop,
+        )
+        self.model, self.optimizer, loader = self.accelerator.prepare(self.stage, self.optimizer, loader)
+        self.batches = iter(loader)
+
+    def advance(self) -> tuple[dict[str, Tensor], float]:
+        """One step: (weighted sum and terms, means over this process's samples; gradient norm)."""
+        stage = self.stage
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.optim.lr * group["lr_scale"] * lr_factor(self.step, self.optim)
+        sums: dict[str, Tensor] = {}
+        for number in range(self.passes):
+            last = number == self.passes - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                for name, value in self._backward(number).items():
+                    sums[name] = sums.get(name, 0.0) + value / self.passes
+        norm = float(self.accelerator.clip_grad_norm_(stage.trained.parameters(), self.optim.grad_clip))
+        if not (torch.isfinite(sums["total"]) and math.isfinite(norm)):  # before the weights are touched
+            scalars = {name: float(value) for name, value in sums.items()}
+            total = scalars.pop("total")
+            raise AlloSR2Error(f"{stage.name}: loss {total}, gradient norm {norm} at step {self.step}: {scalars}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.averages.update(self.step)
+        self.step += 1
+        return sums, norm
+
+    def _backward(self, number: int) -> dict[str, Tensor]:
+        """Gradients of one pass. accelerate deals micro batches to processes in turn: they are parts of one batch."""
+        stage, processes = self.stage, self.accelerator.num_processes
+        seed = mix_seed(self.config.run.seed, stage.name, self.step)
+        torch.manual_seed(seed)  # for whatever draws without asking `draws`
+        part = number * processes + self.accelerator.process_index
+        draws = Draws.seeded(seed, part, self.passes * processes)
+        with self.accelerator.autocast():
+            terms = self.model(next(self.batches), self.step, draws)
+        total = torch.stack([stage.weights[k] * v.float() for k, v in terms.items() if k in stage.weights]).sum()
+        self.accelerator.backward(total / self.passes)
+        return {"total": total.detach()} | {name: value.detach() for name, value in terms.items()}
+
+    def save(self, folder: Path, seconds: float) -> None:
+        """Write the resumable state and the averaged modules; `seconds`: trained since the run was (re)started."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "trained": trained_state(self.stage.trained),
+            "averaged": self.averages.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds + seconds,
+            "settings": self._settings(),
+        }
+        save_state(folder / STATE, state)
+        with self.averages.in_place():
+            export(self.stage.trained, folder)
+
+    def mean_over_processes(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Each value's mean; every process must ask."""
+        stacked = torch.stack([value.float() for value in values.values()])
+        means: Any = self.accelerator.reduce(stacked, "mean")
+        return dict(zip(values, means.tolist(), strict=True))
+
+    def agreed(self, flag: bool) -> bool:
+        """Whether any process says so; all must ask."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        votes: Any = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum")
+        return bool(votes > 0)
+
+    def _settings(self) -> dict[str, str]:
+        """The settings that shape a run, flat, as text; folders may move."""
+        table = dataclasses.asdict(self.config)
+        parts = {key: table[key] for key in ("data", "codec", "network")} | {"seed": self.config.run.seed}
+        parts |= {self.stage.name: table.get(self.stage.name, {})}
+        return {key: repr(value) for key, value in _flat(parts) if key not in ("data.root", "data.cache")}
+
+
+def run_stage(stage: Stage, config: Config, max_steps: int | None = None, resume: Path | None = None) -> int:
+    """Train `stage` until its last step (or for `max_steps` more). Returns the step reached.
 
     The folder config.run.dir/<stage> holds state.pt (resumable), the averaged modules as safetensors, log.jsonl and
-    previews/.
+    previews/. A state there is resumed; `resume` names another state to start from instead.
     """
-    run, optim = config.run, stage.optim
-    folder = Path(run.dir) / stage.name
+    settings, optim = config.run, stage.optim
+    folder = Path(settings.dir) / stage.name
     (folder / "previews").mkdir(parents=True, exist_ok=True)
-    if run.threads:
-        torch.set_num_threads(run.threads)
-    accelerator = Accelerator(mixed_precision=run.precision, cpu=not torch.cuda.is_available())
-    groups = stage.parameter_groups()
-    for group in groups:
-        group["lr"] = optim.lr * group["lr_scale"]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    averages = Averages(stage.averaged_copy(), optim.ema)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
+    run = Run(stage, config, accelerator)
+    if resume is not None or (folder / STATE).exists():
+        run.resume(resume or folder / STATE)
+    last = optim.steps if max_steps is None else min(optim.steps, run.step + max_steps)
+    run.prepare()
 
-    step, spent, state_path = 0, 0.0, folder / "state.pt"
-    if state_path.exists():
-        state = torch.load(state_path, map_location="cpu", weights_only=True)
-        stage.trained.load_state_dict(state["trained"])
-        averages.module.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["seconds"]
-        log.info("%s: resumed at step %d (%.1f min trained)", stage.name, step, spent / 60)
-    last = optim.steps if max_steps is None else min(optim.steps, step + max_steps)
-    loader = DataLoader(
-        stage.dataset(step * optim.batch),
-        batch_size=optim.batch,
-        num_workers=config.data.workers,
-        drop_last=True,
-        prefetch_factor=4 if config.data.workers else None,
-        worker_init_fn=_leave_interrupts_to_the_loop,
-    )
-    model, optimizer, loader = accelerator.prepare(stage, optimizer, loader)
+    journal = None
+    if accelerator.is_main_process:
+        journal = RunLog(folder, stage.name, run.step, last, tensorboard=settings.tensorboard)
 
-    def save(now: float) -> None:
-        if accelerator.is_main_process:
-            bare = accelerator.unwrap_model(model)
-            write_atomically(
-                state_path,
-                {
-                    "trained": bare.trained.state_dict(),
-                    "averaged": averages.module.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step,
-                    "seconds": spent + now - started,
-                },
-            )
-            export(averages.module, folder)
+    def preview() -> None:
+        if journal is not None:
+            with run.averages.in_place():
+                journal.validation(run.step, stage.preview(folder / "previews", run.step))
 
-    batches = iter(loader)
-    with Interrupted() as interrupted, (folder / "log.jsonl").open("a", encoding="utf-8") as log_file:
-
-        def preview() -> None:
-            figures = stage.preview(averages.module, folder / "previews", step)
-            log_file.write(json.dumps({"step": step} | {f"val_{k}": round(v, 5) for k, v in figures.items()}) + "\n")
-            log_file.flush()
-            log.info("%s %d val %s", stage.name, step, " ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-
-        if step == 0 and accelerator.is_main_process:
+    with Interrupted() as interrupted, journal or nullcontext():
+        if run.step == 0:
             preview()  # where a run with --init-from starts
-        started = saved = window = time.monotonic()
-        window_step = step
-        while step < last and not interrupted.requested:
-            for group in optimizer.param_groups:
-                group["lr"] = optim.lr * group["lr_scale"] * lr_factor(step, optim)
-            rng = torch.Generator().manual_seed(mix_seed(run.seed, stage.name, step, accelerator.process_index))
-            with accelerator.autocast():
-                terms = model(next(batches), step, rng)
-            total = torch.stack([stage.weights[k] * v.float() for k, v in terms.items() if k in stage.weights]).sum()
-            accelerator.backward(total)
-            norm = accelerator.clip_grad_norm_(stage.trained.parameters(), optim.grad_clip)
-            if not (torch.isfinite(total) and math.isfinite(float(norm))):  # before the weights are touched
-                what = f"loss {float(total.detach())}, gradient norm {float(norm)}"
-                raise AlloSR2Error(f"{stage.name}: {what} at step {step}: {_scalars(terms)}")
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            averages.update(stage.trained, step)
-            step += 1
-
+        started = saved = time.monotonic()
+        while run.step < last and not run.agreed(interrupted.requested):
+            terms, norm = run.advance()
             now = time.monotonic()
-            if step % run.log_every == 0 and accelerator.is_main_process:
-                rate = (step - window_step) / (now - window)
-                line: dict[str, float] = {"step": step, "total": float(total.detach()), **_scalars(terms)}
-                line |= {"grad_norm": float(norm), "steps_per_s": rate, "seconds": spent + now - started}
-                log_file.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
-                log_file.flush()
-                eta = (last - step) / rate / 60
-                summary = " ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("step", "seconds"))
-                log.info("%s %d/%d %s eta %.0f min", stage.name, step, last, summary, eta)
-                window, window_step = now, step
-            if (step % run.preview_every == 0 or step == last) and accelerator.is_main_process:
+            if run.step % settings.log_every == 0:
+                means = run.mean_over_processes(terms)
+                means |= {"grad_norm": norm, "seconds": run.seconds + now - started}
+                if journal is not None:
+                    journal.steps(run.step, optim.batch, means)
+            if run.step % settings.preview_every == 0 or run.step == last:
                 preview()
-                window, window_step = time.monotonic(), step
-            if now - saved > 60 * run.save_minutes:
-                save(now)
+            if now - saved > 60 * settings.save_minutes:
+                run.save(folder, now - started)
                 saved = now
-    save(time.monotonic())
-    if step >= optim.steps:
+        run.save(folder, time.monotonic() - started)
+    accelerator.wait_for_everyone()
+    if run.step >= optim.steps:
         log.info("%s: done, averaged weights are in %s", stage.name, folder)
-    return step
+    return run.step
 
 
 def _leave_interrupts_to_the_loop(worker: int) -> None:
@@ -252,5 +250,8 @@ def _leave_interrupts_to_the_loop(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _scalars(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {k: float(v.detach()) for k, v in terms.items()}
+def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return pairs

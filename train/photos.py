@@ -110,10 +110,24 @@ def load_split(root: Path, split: str) -> list[Path]:
     if split not in SPLITS:
         raise AlloSR2Error(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     folder = Path(root) / split
-    found = sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
+    found = _images(folder)
     if not found:
         raise AlloSR2Error(f"no photos in {folder}: run `{COMMAND} --root {root}` first")
     return found
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Sorted paths of the pictures in a folder of the user's; AlloSR2Error when there is none."""
+    found = _images(folder)
+    if not found:
+        raise AlloSR2Error(
+            f"expected pictures in {folder}; {'there are none' if folder.is_dir() else 'no such folder'}"
+        )
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def missing_photos(photos: Iterable[Photo], root: Path) -> list[Photo]:

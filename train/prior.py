@@ -8,30 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import interpolate, x0_from_velocity
 from allosr2_core.losses.fatc import anchor
-from allosr2_core.networks import build_network
 
-from .autoencoder import load_trained as load_autoencoder
 from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops
-from .loop import Stage, load_export
+from .draws import Draws
+from .models import build_velocity, load_codec
 from .preview import psnr, strip, to_picture, validation_crops
+from .stage import Stage
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-
-
-def build(config: Config) -> nn.Module:
-    """A fresh velocity network of the configured type, on the codec's latents."""
-    network = config.network
-    return build_network({"type": network.type, "latent_channels": config.codec.latent_channels, **network.params})
-
-
-def load_trained(config: Config) -> nn.Module:
-    """The result of this stage (trainable; freeze it where it serves as the reference)."""
-    model = build(config)
-    load_export(model, Path(config.run.dir) / PriorStage.name / "velocity.safetensors")
-    return model
 
 
 @torch.no_grad()
@@ -41,8 +29,8 @@ def flow_matching_error(velocity: nn.Module, latents: list[Tensor], seed: int = 
     errors = []
     for z in latents:
         for t in VALIDATION_TIMES:
-            noise = torch.randn(z.shape, generator=rng)
-            errors.append(float(anchor(velocity, z, noise, torch.full((1,), t))["anchor"]))
+            noise = torch.randn(z.shape, generator=rng).to(z)
+            errors.append(float(anchor(velocity, z, noise, torch.full((1,), t, device=z.device))["anchor"]))
     return sum(errors) / len(errors)
 
 
@@ -54,9 +42,13 @@ class PriorStage(Stage):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config, self.optim = config, config.prior.optim
+        if config.base.transformer:
+            raise AlloSR2Error(
+                f"expected no base for a prior of one's own; base.transformer is {config.base.transformer!r}"
+            )
         torch.manual_seed(mix_seed(config.run.seed, self.name))
-        self.trained = nn.ModuleDict({"velocity": build(config).to(memory_format=torch.channels_last)})
-        self.autoencoder = load_autoencoder(config)
+        self.trained = nn.ModuleDict({"velocity": build_velocity(config).to(memory_format=torch.channels_last)})
+        self.autoencoder = load_codec(config)
         self.validation = [self.autoencoder.encode(x.mul(2).sub(1)) for x in validation_crops(config, 256)]
 
     def dataset(self, start: int) -> PhotoCrops:
@@ -66,29 +58,29 @@ class PriorStage(Stage):
     def weights(self) -> dict[str, float]:
         return {"anchor": 1.0}
 
-    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
         with torch.no_grad():
             z = self.autoencoder.encode(batch["hr"].mul(2).sub(1)).float()
         prior = self.config.prior
-        t_B = torch.sigmoid(torch.randn(z.shape[0], generator=rng) * prior.t_logit_std + prior.t_logit_mean).to(z)
-        noise = torch.randn(z.shape, generator=rng).to(z)
-        return anchor(self.trained["velocity"], z, noise, t_B)
+        t_B = torch.sigmoid(draws.randn(z.shape[0]) * prior.t_logit_std + prior.t_logit_mean).to(z)
+        return anchor(self.trained["velocity"], z, draws.noise_like(z), t_B)
 
     @torch.no_grad()
-    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
-        velocity, rows, figures = averaged["velocity"], [], []
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
+        velocity, rows, figures = self.trained["velocity"], [], []
         rng = torch.Generator().manual_seed(0)
-        for z in self.validation[:6]:
+        latents = [z.to(self.device) for z in self.validation]
+        for z in latents[:6]:
             row = []
             for t in (0.2, 0.4, 0.6):
-                t_B = torch.full((1,), t)
-                z_t = interpolate(z, torch.randn(z.shape, generator=rng), t_B)
+                t_B = torch.full((1,), t, device=z.device)
+                z_t = interpolate(z, torch.randn(z.shape, generator=rng).to(z), t_B)
                 row.append(self._pixels(x0_from_velocity(z_t, velocity(z_t, t_B), t_B)))
             truth = self._pixels(z)
             figures.append(psnr(row[0], truth))
             rows.append([*row, truth])
         strip(rows, folder / f"{step:06d}.png")
-        error = flow_matching_error(velocity, self.validation)
+        error = flow_matching_error(velocity, latents)
         return {"flow_matching": error, "denoise_psnr_t0.2": sum(figures) / len(figures)}
 
     def _pixels(self, z: Tensor) -> Tensor:

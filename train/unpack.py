@@ -16,10 +16,9 @@ from torch import nn
 from allosr2_core.checkpoint import Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 
-from .autoencoder import build as build_autoencoder
 from .config import load_config
-from .loop import export
-from .prior import build as build_network
+from .models import build_codec, build_velocity
+from .state import export
 
 log = logging.getLogger(__name__)
 FOLDER = "unpacked"
@@ -54,7 +53,7 @@ def unpack(checkpoint: Checkpoint, run: Path) -> Path:
         raise AlloSR2Error(f"expected a run folder without {', '.join(there)}: move it away or name another [run] dir")
     for stage, modules in parts.items():
         (run / stage).mkdir(parents=True, exist_ok=True)
-        export(nn.ModuleDict(modules), run / stage)
+        export(nn.ModuleDict(modules).requires_grad_(True), run / stage)
     (run / FOLDER / RECORD).write_text(json.dumps(dict(checkpoint.training)), encoding="utf-8")
     return run / FOLDER
 
@@ -67,8 +66,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     config, checkpoint = load_config(arguments.config), load_checkpoint(arguments.checkpoint)
     try:  # the configuration must describe the networks of the checkpoint
-        build_network(config).load_state_dict(checkpoint.build_network().state_dict())
-        build_autoencoder(config).load_state_dict(checkpoint.build_autoencoder().state_dict())
+        build_velocity(config).load_state_dict(checkpoint.build_network().state_dict())
+        build_codec(config).load_state_dict(checkpoint.build_autoencoder().state_dict())
     except RuntimeError as error:
         raise AlloSR2Error(f"{arguments.config.name} describes other networks than the checkpoint: {error}") from error
     log.info("--init-from %s", unpack(checkpoint, Path(config.run.dir)))

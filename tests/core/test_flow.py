@@ -15,6 +15,7 @@ from allosr2_core.flow import (
     euler,
     expand,
     interpolate,
+    linear_velocity,
     noise_from_velocity,
     one_step,
     rho_from_t,
@@ -44,6 +45,22 @@ def pair(seed: int, batch: int = 2) -> tuple[Tensor, Tensor]:
 
 def of(t: float, batch: int = 2) -> Tensor:
     return torch.full((batch,), t, dtype=torch.float64)
+
+
+# ---- the best linear guess ----
+
+
+@pytest.mark.parametrize("t", [0.05, 0.4, 0.5, 0.8, -0.3])
+def test_the_linear_guess_is_the_regression_of_the_velocity_on_the_state(t: float) -> None:
+    """Against least squares on a sample; what is left over has the stated deviation and does not correlate."""
+    rng = torch.Generator().manual_seed(3)
+    x0, noise = (torch.randn(200_000, generator=rng, dtype=torch.float64) for _ in range(2))
+    z_t, v = (1 - abs(t)) * x0 + abs(t) * noise, noise - x0
+    slope, deviation = (float(value) for value in linear_velocity(torch.tensor([t], dtype=torch.float64)))
+    assert slope == pytest.approx(float((v * z_t).mean() / z_t.square().mean()), abs=0.01)
+    rest = v - slope * z_t
+    assert deviation == pytest.approx(float(rest.std()), rel=0.01)
+    assert abs(float((rest * z_t).mean())) < 0.01
 
 
 # ---- the path ----

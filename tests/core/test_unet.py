@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.flow import interpolate, linear_velocity
 from allosr2_core.unet import UNetParams, VelocityUNet, count_parameters, time_embedding
 
-SMALL = UNetParams(latent_channels=3, channels=(4, 6, 8), blocks=(1, 1, 1), time_dim=8)
+SMALL = UNetParams(latent_channels=3, channels=(4, 6, 8), blocks=(1, 1, 1), time_dim=8, preconditioned=False)
 
 
 def shaken(params: UNetParams, seed: int = 0) -> VelocityUNet:
@@ -132,3 +133,25 @@ def test_other_latents_are_refused(shape: tuple[int, ...]) -> None:
 def test_impossible_architectures_are_refused(change: dict) -> None:
     with pytest.raises(AlloSR2Error, match="expected"):
         replace(SMALL, **change)
+
+
+def test_a_fresh_preconditioned_network_gives_the_best_linear_guess() -> None:
+    """And what its layers add is in units of the deviation that guess leaves."""
+    network, z = VelocityUNet(replace(SMALL, preconditioned=True)), latents(2, 3, 9, 7)
+    t = torch.tensor([0.2, -0.9])
+    linear, deviation = (value[:, None, None, None] for value in linear_velocity(t))
+    with torch.no_grad():
+        torch.testing.assert_close(network(z, t), linear * z)
+        network.conv_out.bias.fill_(1.0)  # pyright: ignore[reportOptionalMemberAccess]
+        torch.testing.assert_close(network(z, t), linear * z + deviation)
+
+
+def test_preconditioning_gives_the_layers_inputs_of_unit_variance() -> None:
+    seen: list[Tensor] = []
+    network = VelocityUNet(replace(SMALL, preconditioned=True))
+    network.conv_in.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    x0, noise = latents(4, 3, 64, 64), torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    for t in (0.05, 0.5, 0.9):
+        with torch.no_grad():
+            network(interpolate(x0, noise, torch.full((4,), t)), torch.full((4,), t))
+        assert float(seen[-1].std()) == pytest.approx(1.0, abs=0.02)

@@ -16,7 +16,7 @@ from train.__main__ import main
 
 def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
     """What a configuration file says, for a run in root/run on photographs in root/data/photos."""
-    optim = {"steps": steps, "batch": 2, "lr": 1e-3, "warmup": 1, "decay": 2, "ema": 0.9, "grad_clip": 1.0}
+    optim = {"steps": steps, "batch": 2, "micro": 0, "lr": 1e-3, "warmup": 1, "decay": 2, "ema": 0.9, "grad_clip": 1.0}
     return {
         "run": {
             "dir": str(root / "run"),
@@ -26,6 +26,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "save_minutes": 60.0,
             "log_every": 1,
             "preview_every": 1000,
+            "tensorboard": False,
         },
         "data": {
             "root": str(root / "data" / "photos"),
@@ -33,8 +34,15 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "crop": 64,
             "workers": 0,
             "strengths": [0.25, 0.5, 0.25],
+            "extended": False,
+            "sources": [],
         },
-        "codec": {"patch": 4, "latent_channels": 8, "hidden": 8, "blocks": 1, "pixel_channels": 4},
+        "base": {"transformer": "", "autoencoder": "", "null": "", "dtype": "fp32"},
+        "adapter": {"rank": 0, "alpha": 0.0, "transformer": [], "encoder": [], "checkpointing": False},
+        "codec": {
+            "type": "patch",
+            "params": {"patch": 4, "latent_channels": 8, "hidden": 8, "blocks": 1, "pixel_channels": 4},
+        },
         "network": {"type": "unet", "params": {"channels": [8, 12], "blocks": [1, 1], "time_dim": 8}},
         "autoencoder": {"optim": dict(optim), "pca_patches": 1000, "latent_noise": 0.1, "perceptual": 0.1},
         "prior": {"optim": dict(optim), "t_logit_mean": 0.0, "t_logit_std": 1.0},
@@ -45,6 +53,8 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "t_max": 0.6,
             "t_jitter": 0.1,
             "t_guessed": 0.5,
+            "t_fixed": 0.0,
+            "start_noise": False,
             "encoder_lr": 0.5,
             "decoder_lr": 0.5,
             "head_lr": 1.0,
@@ -53,7 +63,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "perceptual_crop": 0,
             "atm_from": 1,
             "atm_t": [0.05, 0.6],
-            "share": 0.5,
+            "paths_every": 2,
             "rec_pixel": 1.0,
             "rec_latent": 0.1,
             "perceptual": 0.0,
@@ -105,8 +115,8 @@ class MeanDistance(nn.Module):
         return (x - y).abs().mean(dim=(1, 2, 3))
 
 
-def run_autoencoder(config: Path) -> int:
+def run_autoencoder(config: Path, *options: str) -> int:
     """The first stage by its command, without the trunk's download; the exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(autoencoder, "load_st_lpips", lambda net, root: MeanDistance())
-        return main(["autoencoder", "--config", str(config)])
+        return main(["autoencoder", "--config", str(config), *options])

@@ -1,5 +1,6 @@
 """Training crops: a pure function of seed and index, of the promised size, and seldom flat."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from tests.support.tiny_training import write_photos
+from tests.support.tiny_training import tiny_table, write_photos
 from train import data
+from train.config import Config, from_table
 from train.data import (
     FLAT_SHARE,
     MIN_DETAIL,
@@ -20,7 +22,10 @@ from train.data import (
     detail,
     mix_seed,
     noisy_names,
+    open_pairs,
+    open_source,
     random_window,
+    training_crops,
 )
 from train.degradation import degrade
 from train.preview import busiest_crop, centre_crop, psnr, strip
@@ -33,7 +38,7 @@ def photos(tmp_path: Path) -> list[Path]:
 
 def crops(paths: list[Path], strengths: tuple[float, ...] | None = (0.25, 0.5, 0.25), **options: int) -> PhotoCrops:
     values = {"crop": 64, "seed": 1, "start": 0, "length": 40} | options
-    return PhotoCrops(paths, paths[0].parent / "cache", strengths=strengths, **values)
+    return PhotoCrops(open_source(paths, paths[0].parent / "cache"), strengths=strengths, **values)
 
 
 def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
@@ -162,15 +167,86 @@ def test_photographs_are_decoded_once_and_upright(tmp_path: Path) -> None:
     decoded = decode_cached(tmp_path / "turned.png", tmp_path / "cache")
     assert decoded.shape == (6, 4, 3) and decoded.dtype == np.uint8
     assert decoded[0, 3].tolist() == [255, 255, 255]
-    (tmp_path / "turned.png").unlink()
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
     assert np.array_equal(decode_cached(tmp_path / "turned.png", tmp_path / "cache"), decoded)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == written
+    assert len(written) == 1
+
+
+def test_another_file_never_answers_from_the_cache(tmp_path: Path) -> None:
+    """Two folders of one name with files of one name, and a file that was replaced."""
+    for place, grey in (("a", 10), ("b", 20)):
+        (tmp_path / place / "hr").mkdir(parents=True)
+        Image.new("L", (8, 8), grey).save(tmp_path / place / "hr" / "1.png")
+    a, b = (tmp_path / place / "hr" / "1.png" for place in ("a", "b"))
+    assert [int(decode_cached(path, tmp_path / "cache")[0, 0, 0]) for path in (a, b, a)] == [10, 20, 10]
+    Image.new("L", (8, 8), 30).save(a)
+    os.utime(a, ns=(1, 1))
+    assert int(decode_cached(a, tmp_path / "cache")[0, 0, 0]) == 30
 
 
 def test_noisy_photographs_are_halved(tmp_path: Path) -> None:
     name = sorted(noisy_names())[0]
     Image.new("L", (31, 20), 77).save(tmp_path / name, format="PNG")
     assert decode_cached(tmp_path / name, tmp_path / "cache").shape == (10, 15, 3)
+
+
+# ---- sources ----
+
+
+def pairs_in(root: Path, sizes: list[tuple[int, int]]) -> tuple[Path, Path]:
+    """Paired folders: each low-resolution picture is every fourth pixel of the other, so places can be compared."""
+    (root / "lr").mkdir()
+    for path in write_photos(root, "train", sizes):
+        with Image.open(path) as image:
+            Image.fromarray(np.asarray(image)[::4, ::4]).save(root / "lr" / path.name)
+    return root / "data" / "photos" / "train", root / "lr"
+
+
+def test_pairs_are_cut_at_the_same_place_and_turned_alike(tmp_path: Path) -> None:
+    photos = open_pairs(*pairs_in(tmp_path, [(128, 160), (96, 96)]), tmp_path / "cache", weight=1.0)
+    dataset = PhotoCrops(photos, 64, 5, (0.0, 1.0, 0.0), 0, 40)
+    seen = set()
+    for i in range(40):
+        item = dataset[i]
+        assert item["hr"].shape == (3, 64, 64) and item["lr"].shape == (3, 16, 16) and int(item["strength"]) == -1
+        corners = [(0, 0), (0, 3), (3, 0), (3, 3)]  # where the kept pixel of each cell lies after turning
+        matches = [c for c in corners if torch.equal(item["hr"][:, c[0] :: 4, c[1] :: 4], item["lr"])]
+        assert len(matches) == 1
+        seen.add(matches[0])
+    assert len(seen) == 4
+
+
+def test_pairs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    hr, lr = pairs_in(tmp_path, [(64, 64), (96, 128)])
+    Image.new("RGB", (31, 24)).save(lr / "1.png")
+    with pytest.raises(AlloSR2Error, match=r"1.png: expected a picture 4 times its input; got 128x96 and 31x24"):
+        open_pairs(hr, lr, tmp_path / "cache", 1.0)
+    (lr / "1.png").unlink()
+    Image.new("RGB", (16, 16)).save(lr / "other.png")
+    with pytest.raises(AlloSR2Error, match=r"without a partner: \['1', 'other'\]"):
+        open_pairs(hr, lr, tmp_path / "cache", 1.0)
+    with pytest.raises(AlloSR2Error, match="expected pictures in .*none; no such folder"):
+        open_pairs(tmp_path / "none", lr, tmp_path / "cache", 1.0)
+
+
+def test_sources_are_drawn_by_their_weight(tmp_path: Path) -> None:
+    """A large dark folder of weight 1, a small bright picture of weight 3: three quarters of the crops are bright."""
+    for name, grey, size in (("dark", 10, (400, 300)), ("dark", 12, (90, 90)), ("bright", 240, (70, 70))):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.new("L", size, grey).save(tmp_path / name / f"{grey}.png")
+    table = tiny_table(tmp_path)
+    table["data"]["sources"] = [
+        {"hr": str(tmp_path / "dark"), "lr": "", "weight": 1.0},
+        {"hr": str(tmp_path / "bright"), "lr": "", "weight": 3},
+    ]
+    config = from_table(Config, table, "x")
+    dataset = training_crops(config, "any", 0, 400, degraded=False)
+    bright = sum(float(dataset[i]["hr"].mean()) > 0.5 for i in range(400)) / 400
+    assert bright == pytest.approx(0.75, abs=0.07)
+    table["data"]["sources"][0]["wieght"] = table["data"]["sources"][0].pop("weight")
+    with pytest.raises(AlloSR2Error, match="unknown key 'wieght'; did you mean 'weight'?"):
+        from_table(Config, table, "x")
 
 
 # ---- previews ----

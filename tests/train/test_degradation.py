@@ -19,8 +19,10 @@ from train.degradation import (
     filter2d,
     gaussian_kernel,
     jpeg,
+    motion_kernel,
     random_kernel,
     sinc_kernel,
+    webp,
 )
 
 
@@ -128,6 +130,72 @@ def test_jpeg_qualities_follow_the_recipe(strength: Strength, monkeypatch: pytes
     low, high = recipe.rounds[0].jpeg
     assert all(low <= quality <= high for quality in qualities)
     assert max(qualities) - min(qualities) > 0.7 * (high - low)
+
+
+def test_what_goes_beyond_the_paper_is_drawn_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[object]] = {"webp": [], "jpeg": [], "motion": []}
+
+    def keep_webp(x: Tensor, quality: int) -> Tensor:
+        drawn["webp"].append(quality)
+        return x
+
+    def keep_jpeg(x: Tensor, quality: int, subsampling: str = "4:2:0") -> Tensor:
+        drawn["jpeg"].append(subsampling)
+        return x
+
+    def keep_motion(length: float, angle: float) -> Tensor:
+        drawn["motion"].append((length, angle))
+        return torch.ones(1, 1)
+
+    for name, keep in (("webp", keep_webp), ("jpeg", keep_jpeg), ("motion_kernel", keep_motion)):
+        monkeypatch.setattr(degradation, name, keep)
+    hr, runs = photo(16, 16), 400
+    for seed in range(runs):
+        degrade(hr, "severe", rng(seed))
+    assert not drawn["webp"] and not drawn["motion"] and set(drawn["jpeg"]) == {"4:2:0"}
+    drawn["jpeg"].clear()
+    for seed in range(runs):
+        degrade(hr, "severe", rng(seed), extended=True)
+    assert len(drawn["webp"]) + len(drawn["jpeg"]) == 2 * runs
+    assert len(drawn["webp"]) / (2 * runs) == pytest.approx(0.25, abs=0.06)
+    for subsampling, share in (("4:4:4", 0.25), ("4:2:2", 0.25), ("4:2:0", 0.5)):
+        assert drawn["jpeg"].count(subsampling) / len(drawn["jpeg"]) == pytest.approx(share, abs=0.07)
+    assert len(drawn["motion"]) / runs == pytest.approx(0.2, abs=0.06)
+    lengths, angles = (torch.tensor(values) for values in zip(*drawn["motion"], strict=True))
+    assert 2 <= float(lengths.min()) < 3.5 and 7.5 < float(lengths.max()) <= 9
+    assert 0 <= float(angles.min()) < 0.4 and 2.7 < float(angles.max()) < math.pi
+
+
+def test_chroma_subsampling_and_webp_are_real_encoders() -> None:
+    """Red and blue stripes of one pixel: without subsampling they survive, with it their colours mix."""
+    stripes = torch.zeros(1, 3, 32, 32)
+    stripes[:, 0, :, ::2], stripes[:, 2, :, 1::2] = 1.0, 1.0
+
+    def error(x: Tensor) -> float:
+        return float((x - stripes).abs().mean())
+
+    full, usual, other = jpeg(stripes, 95, "4:4:4"), jpeg(stripes, 95), webp(stripes, 95)
+    assert error(full) < 0.05 < 0.15 < error(usual)
+    assert torch.equal(jpeg(stripes, 95), jpeg(stripes, 95, "4:2:0"))
+    assert 0.05 < error(other) and not torch.equal(other, usual)  # lossy WebP is always 4:2:0
+    smooth = photo()
+    assert float((webp(smooth, 90) - smooth).abs().mean()) < 0.03
+
+
+def test_motion_blur_smears_along_its_angle_and_not_across() -> None:
+    dot = torch.zeros(1, 1, 31, 31)
+    dot[..., 15, 15] = 1.0
+    r = torch.arange(31.0) - 15
+    for angle in (0.0, math.pi / 2, 0.6):
+        smeared = filter2d(dot, motion_kernel(8.0, angle))[0, 0]
+        assert float(smeared.sum()) == pytest.approx(1.0, abs=1e-5)
+        assert float((smeared * r).sum()) == pytest.approx(0.0, abs=1e-5)
+        along = math.cos(angle) * r[None] + math.sin(angle) * r[:, None]
+        across = math.cos(angle) * r[:, None] - math.sin(angle) * r[None]
+        assert float((smeared * along.square()).sum()) == pytest.approx(
+            8.0**2 / 12, rel=0.25
+        )  # an even line's variance
+        assert float((smeared * across.square()).sum()) < 0.5
 
 
 def test_recipes_grow_in_every_range() -> None:

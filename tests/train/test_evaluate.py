@@ -12,26 +12,19 @@ from PIL import Image
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.upscale import Upscaler
+from tests.support.random_metrics import random_suite
 from tests.support.small_checkpoint import save_small_checkpoint
 from train import evaluate as evaluation
 from train.eval_data import centre_crop, degradation_seed, evenly, load_photo, load_photos, low_resolution
 from train.eval_methods import METHODS, Method, OurSettings, ResultStore, load_method
 from train.eval_report import Record, report, spread, summarise, table, without_nan
-from train.metrics import METRIC_NAMES, HEDDists, MetricSuite, Niqe
-from train.metrics.perceptual import DISTS_CHANNELS
+from train.metrics import METRIC_NAMES, MetricSuite
 from train.peers import bicubic_x4
-from train.trunks import HEDVGG16, STLPIPS
 
 
 @pytest.fixture(scope="module")
 def suite() -> MetricSuite:
-    torch.manual_seed(0)
-    count = sum(DISTS_CHANNELS)
-    st_lpips = STLPIPS("alex")
-    for number in range(5):
-        st_lpips.get_submodule(f"lin{number}.model.1").weight.abs_()
-    niqe = Niqe(np.ones(36), np.eye(36), np.full((7, 7), 1 / 49))
-    return MetricSuite(st_lpips, HEDDists(HEDVGG16(), torch.rand(1, count, 1, 1), torch.rand(1, count, 1, 1)), niqe)
+    return random_suite()
 
 
 @pytest.fixture

@@ -16,7 +16,10 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import tiny_table
 from train.config import Config, OptimConfig, from_table
 from train.data import mix_seed
-from train.loop import Averages, Stage, init_from, lr_factor, run_stage, write_atomically
+from train.draws import Draws
+from train.loop import init_from, lr_factor, run_stage
+from train.stage import Stage
+from train.state import Averages, save_state
 
 
 class Numbers(Dataset):
@@ -61,19 +64,19 @@ class Toy(Stage):
             {"params": list(self.trained["offset"].parameters()), "lr_scale": 0.5},
         ]
 
-    def forward(self, batch: dict[str, Tensor], step: int, rng: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
         self.seen.append(batch["x"])
-        self.seeds.append(rng.initial_seed())
+        self.seeds.append(draws.generator.initial_seed())
         if step == self.kill_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=rng)
+        x = batch["x"] + 0.1 * draws.noise_like(batch["x"])
         y = self.trained["map"](x) + self.trained["offset"](torch.ones(1))
         fit = (y - 2 * batch["x"]).square().mean()
         return {"fit": fit * (float("nan") if step == self.nan_at else 1.0), "unweighted": fit.detach() + 1}
 
-    def preview(self, averaged: nn.ModuleDict, folder: Path, step: int) -> dict[str, float]:
+    def preview(self, folder: Path, step: int) -> dict[str, float]:
         (folder / f"{step:06d}.txt").touch()
-        return {"norm": float(averaged["map"].weight.norm())}
+        return {"norm": float(self.trained["map"].weight.detach().norm())}
 
 
 @pytest.fixture
@@ -174,7 +177,16 @@ def test_what_a_run_leaves_behind(config: Config) -> None:
     assert sorted(p.name for p in (folder / "previews").iterdir()) == ["000000.txt", "000010.txt"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, *range(1, 11), 10]
-    assert lines[1].keys() == {"step", "total", "fit", "unweighted", "grad_norm", "steps_per_s", "seconds"}
+    assert lines[1].keys() == {
+        "step",
+        "total",
+        "fit",
+        "unweighted",
+        "grad_norm",
+        "steps_per_s",
+        "images_per_s",
+        "seconds",
+    }
     assert lines[1]["total"] == lines[1]["fit"]
     assert lines[0].keys() == lines[-1].keys() == {"step", "val_norm"}
 
@@ -187,6 +199,29 @@ def test_every_module_learns_at_its_own_rate(config: Config) -> None:
     for name, value in stage.trained.state_dict().items():
         rate = 1e-3 if name.startswith("map") else 0.5e-3
         torch.testing.assert_close((value - before[name]).abs(), torch.full_like(value, rate), atol=2e-6, rtol=1e-3)
+
+
+def test_a_batch_in_passes_is_the_same_batch(tmp_path: Path) -> None:
+    """Micro batches see the samples, the noise and the mean loss of the whole batch."""
+    tables = {name: tiny_table(tmp_path / name, 6) for name in ("whole", "passes")}
+    for table in tables.values():
+        table["prior"]["optim"]["batch"] = 6
+    tables["passes"]["prior"]["optim"]["micro"] = 2
+    whole, passes = (from_table(Config, table, "x") for table in tables.values())
+    one, many = Toy(whole), Toy(passes)
+    run_stage(one, whole)
+    run_stage(many, passes)
+    assert len(many.seen) == 3 * len(one.seen)
+    assert torch.equal(torch.cat(many.seen), torch.cat(one.seen))
+    for name, value in one.trained.state_dict().items():
+        torch.testing.assert_close(many.trained.state_dict()[name], value, atol=1e-6, rtol=1e-5)
+    logs = [(Path(config.run.dir) / "toy" / "log.jsonl").read_text().splitlines() for config in (whole, passes)]
+    for a, b in zip(*(map(json.loads, log) for log in logs), strict=True):
+        assert a.get("fit", 0.0) == pytest.approx(b.get("fit", 0.0), rel=1e-5)
+    tables["passes"]["prior"]["optim"]["micro"] = 4
+    odd = from_table(Config, tables["passes"], "x")
+    with pytest.raises(AlloSR2Error, match="toy: expected a micro batch that divides a share of 6; got 4"):
+        run_stage(Toy(odd), odd)
 
 
 def test_a_run_may_start_from_the_averages_of_another(tmp_path: Path) -> None:
@@ -206,31 +241,35 @@ def test_a_run_may_start_from_the_averages_of_another(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    optim = OptimConfig(steps=100, batch=1, lr=1.0, warmup=10, decay=20, ema=0.9, grad_clip=1.0)
+    optim = OptimConfig(steps=100, batch=1, micro=0, lr=1.0, warmup=10, decay=20, ema=0.9, grad_clip=1.0)
     assert lr_factor(0, optim) == pytest.approx(0.1)
     assert lr_factor(9, optim) == lr_factor(50, optim) == lr_factor(80, optim) == 1.0
     assert lr_factor(90, optim) == pytest.approx(0.5)
     assert lr_factor(99, optim) == pytest.approx(0.05)
-    bare = OptimConfig(steps=5, batch=1, lr=1.0, warmup=0, decay=0, ema=0.9, grad_clip=1.0)
+    bare = OptimConfig(steps=5, batch=1, micro=0, lr=1.0, warmup=0, decay=0, ema=0.9, grad_clip=1.0)
     assert [lr_factor(step, bare) for step in range(5)] == [1.0] * 5
 
 
 def test_averages_forget_the_beginning_quickly_and_the_rest_slowly() -> None:
-    trained, module = (nn.ModuleDict({"a": nn.Linear(1, 1, bias=False)}) for _ in range(2))
+    module = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "frozen": nn.Linear(1, 1).requires_grad_(False)})
+    weight = module["a"].weight
+    nn.init.zeros_(weight)
     averages = Averages(module, decay=0.9)
-    with torch.no_grad():
-        module["a"].weight.fill_(0.0)
-        trained["a"].weight.fill_(1.0)
-    averages.update(trained, step=0)
-    assert float(module["a"].weight.detach()) == pytest.approx(1 - 1 / 10)
-    averages.update(trained, step=10_000)
-    assert float(module["a"].weight.detach()) == pytest.approx(1 - 0.1 * 0.9)
-    assert not any(p.requires_grad for p in module.parameters())
+    nn.init.ones_(weight)
+    averages.update(step=0)
+    assert averages.state_dict().keys() == {"a.weight"}
+    assert float(averages.state_dict()["a.weight"]) == pytest.approx(1 - 1 / 10)
+    averages.update(step=10_000)
+    assert float(averages.state_dict()["a.weight"]) == pytest.approx(1 - 0.1 * 0.9)
+    with averages.in_place():
+        assert float(weight.detach()) == pytest.approx(1 - 0.1 * 0.9)
+    assert float(weight.detach()) == 1.0
+    assert float(averages.state_dict()["a.weight"]) == pytest.approx(1 - 0.1 * 0.9)
 
 
 def test_an_interrupted_write_leaves_the_old_state(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
-    write_atomically(path, {"step": 1})
+    save_state(path, {"step": 1})
     with pytest.raises(Exception, match="pickle"):
-        write_atomically(path, {"step": lambda: None})
+        save_state(path, {"step": lambda: None})
     assert torch.load(path, weights_only=True) == {"step": 1}

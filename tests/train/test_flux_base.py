@@ -1,0 +1,149 @@
+"""An adapter on files of a FLUX.1-class base: the real stage on random tiny weights, and the shipped configurations."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from allosr2_core import lora
+from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
+from allosr2_core.networks import NullFlux
+from allosr2_core.transformer import Flux, FluxParams
+from tests.support.tiny_flux import TINY_FLUX
+from tests.support.tiny_training import tiny_table, to_toml, write_photos
+from train.__main__ import main
+from train.allosr2 import AlloSR2Stage
+from train.config import Config, from_table, load_config
+from train.models import build_codec, build_velocity, load_codec, load_velocity
+
+CODEC = {
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": [1, 2],
+    "num_res_blocks": 1,
+    "z_channels": 4,
+    "scale_factor": 0.4,
+    "shift_factor": 0.1,
+}
+CONFIGS = Path("train/configs")
+
+
+def base_table(root: Path, *, guidance: bool, steps: int = 3) -> dict[str, Any]:
+    """The shipped configuration's settings at the size of a test, with random base files in root."""
+    shipped = load_config(CONFIGS / ("flux1_dev.toml" if guidance else "flux1_schnell.toml"))
+    table = tiny_table(root, steps=steps)
+    params = TINY_FLUX | {"guidance_embed": guidance}
+    torch.manual_seed(int(guidance))
+    flux = Flux(FluxParams(**params, in_channels=16, out_channels=16))
+    for parameter in flux.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    save_file({k: v.contiguous() for k, v in flux.state_dict().items()}, root / "transformer.safetensors")
+    save_file(Autoencoder(AutoencoderParams(**CODEC)).state_dict(), root / "ae.safetensors")
+    table["base"] = {
+        "transformer": str(root / "transformer.safetensors"),
+        "autoencoder": str(root / "ae.safetensors"),
+        "null": "",
+        "dtype": "fp32",
+    }
+    table["adapter"] = {
+        "rank": 2,
+        "alpha": 2.0,
+        "transformer": list(shipped.adapter.transformer),
+        "encoder": list(shipped.adapter.encoder),
+        "checkpointing": True,
+    }
+    table["codec"] = {"type": "kl", "params": CODEC}
+    table["network"] = {"type": "flux", "params": params | ({"guidance": 1.0} if guidance else {})}
+    table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "decode": 0.0}
+    return table
+
+
+@pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])
+def test_three_steps_on_a_base(tmp_path: Path, guidance: bool) -> None:
+    """By the command: branches learn, the base stays what its files say, and only branches are saved."""
+    write_photos(tmp_path, "train", [(100, 140)])
+    write_photos(tmp_path, "val", [(80, 70)])
+    table = base_table(tmp_path, guidance=guidance)
+    config = tmp_path / "flux.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    assert main(["allosr2", "--config", str(config), "--max-steps", "2"]) == 0
+    assert main(["allosr2", "--config", str(config)]) == 0
+    state = torch.load(tmp_path / "run" / "allosr2" / "state.pt", weights_only=True)
+    assert state["step"] == 3
+    assert all(".lora." in name or name.startswith("snr_head.") for name in state["trained"])
+    moved = [name for name, value in state["trained"].items() if name.endswith("lora.up.weight") and bool(value.any())]
+    assert any(name.startswith("velocity.velocity.flux.double_blocks.0.img_attn.qkv") for name in moved)
+    assert any(name.startswith("velocity.velocity.flux.single_blocks.0.linear2") for name in moved)
+    assert any(name.startswith("encoder.mid.attn_1.q") for name in moved)
+
+
+def test_the_prior_is_the_base_with_its_branches_off(tmp_path: Path) -> None:
+    write_photos(tmp_path, "train", [(100, 140)])
+    write_photos(tmp_path, "val", [(80, 70)])
+    config = from_table(Config, base_table(tmp_path, guidance=True), "x")
+    stage, base, codec = AlloSR2Stage(config), load_velocity(config), load_codec(config)
+    for branch in lora.branches(stage.velocity.network.velocity.flux).values():
+        torch.nn.init.normal_(branch.up.weight)
+    for branch in lora.branches(stage.codec.network.encoder).values():
+        torch.nn.init.normal_(branch.up.weight)
+    z, t, x = torch.randn(2, 4, 8, 8), torch.tensor([0.3, 0.6]), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(stage.prior(z, t), base(z, t), atol=1e-6, rtol=1e-5)
+        assert not torch.allclose(stage.velocity.network(z, t), base(z, t), atol=1e-3)
+        torch.testing.assert_close(stage.encode_hr(x), codec.encode(x), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(stage.codec.network.encode(x), codec.encode(x), atol=1e-3)
+    trained = {id(p) for p in stage.trained.parameters() if p.requires_grad}
+    grouped = [id(p) for group in stage.parameter_groups() for p in group["params"]]
+    assert sorted(grouped) == sorted(trained)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transformer": "none.safetensors"}, "expected a safetensors file at none.safetensors"),
+        ({"dtype": "int8"}, "base.dtype: expected one of fp32, bf16; got 'int8'"),
+        ({"transformer": "AE"}, "expected the tensors of the configured network; missing: .* not expected: "),
+    ],
+)
+def test_bases_that_do_not_fit_are_refused(
+    tmp_path: Path, change: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photos(tmp_path, "val", [(80, 70)])
+    table = base_table(tmp_path, guidance=False)
+    table["base"] |= {k: v.replace("AE", table["base"]["autoencoder"]) for k, v in change.items()}
+    config = tmp_path / "flux.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    assert main(["allosr2", "--config", str(config)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert main(["prior", "--config", str(config)]) == 1
+    assert "expected no base for a prior of one's own" in capsys.readouterr().err
+
+
+def test_a_null_conditioning_from_a_file(tmp_path: Path) -> None:
+    table = base_table(tmp_path, guidance=False)
+    null = {"context": torch.randn(1, 5, 8), "pooled": torch.randn(1, 8)}
+    save_file(null, tmp_path / "null.safetensors")
+    table["base"]["null"] = str(tmp_path / "null.safetensors")
+    network = load_velocity(from_table(Config, table, "x"))
+    assert isinstance(network, NullFlux)
+    assert torch.equal(network.null_context, null["context"]) and torch.equal(network.null_pooled, null["pooled"])
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("flux1_dev", 11.90e9), ("flux1_schnell", 11.89e9)])
+def test_the_shipped_configurations_describe_flux1(name: str, parameters: float) -> None:
+    config = load_config(CONFIGS / f"{name}.toml")
+    with torch.device("meta"):
+        network, codec = build_velocity(config), build_codec(config)
+        flux = network.velocity.flux
+        assert sum(p.numel() for p in flux.parameters()) == pytest.approx(parameters, rel=1e-3)
+        assert sum(p.numel() for p in codec.parameters()) == pytest.approx(83.8e6, rel=1e-2)
+    adapted = lora.inject(flux, config.adapter.transformer, config.adapter.rank, config.adapter.alpha)
+    assert len(adapted) == 19 * 8 + 38 * 2
+    assert len(lora.inject(codec.encoder, config.adapter.encoder, config.adapter.rank, 64.0)) > 20
+    assert (config.adapter.rank, config.allosr2.optim.batch, config.allosr2.optim.steps) == (64, 16, 10_000)
+    assert config.data.crop == 512

@@ -1,0 +1,195 @@
+"""What each part of the method is worth: variants of one configuration, equal in steps, data and seeds.
+
+python -m train ablate --config train/ablation.toml [--only full,no_atm] [--seeds 1] [--hours 2.5] [--table]
+
+Runs what is missing, one variant and seed after the other, and goes on where it stopped when it is called again.
+--table only prints what is there. Figures are those of the validation photographs at the end of each run: mean and
+standard deviation over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import math
+import shutil
+import statistics
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from allosr2_core.errors import AlloSR2Error
+
+from .allosr2 import AlloSR2Stage
+from .config import Config, from_table, load_config
+from .loop import run_stage
+from .metrics import MetricSuite, load_metric_suite
+from .models import CODEC_EXPORT, PRIOR_EXPORT
+from .prior import flow_matching_error
+from .run_log import LOG
+from .state import load_export, write_atomically
+
+log = logging.getLogger(__name__)
+FIGURES = "figures.json"
+COLUMNS = {
+    "psnr_y": ("PSNR-Y dB", 2),
+    "st_lpips_vgg": ("ST-LPIPS", 4),
+    "hed_dists": ("HED-DISTS", 4),
+    "niqe": ("NIQE", 2),
+    "lattice_4": ("lattice 4", 2),
+    "curvature": ("curvature C", 3),
+    "gap_4_steps": ("1 step minus 4, dB", 2),
+    "drift": ("flow-matching error", 3),
+}
+"""Figure -> (title, digits)."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation's file: variants of a base configuration."""
+
+    base: str
+    """Configuration whose autoencoder and prior all variants share; they must have been trained."""
+    dir: str
+    """Every run is a folder in here."""
+    seeds: tuple[int, ...]
+    steps: int
+    """Steps of the SR stage."""
+    decay: int
+    """Steps of linear decay at its end."""
+    variants: dict[str, Any]
+    """Name -> settings of [allosr2] that differ."""
+
+
+def load_ablation(path: Path) -> Ablation:
+    """Read the file; AlloSR2Error on a missing file, wrong keys or a variant with an unknown setting."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise AlloSR2Error(f"expected an ablation at {path}; {error}") from error
+    return from_table(Ablation, table, path.name)
+
+
+def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Config:
+    """The base configuration with one variant's settings, in a run folder of its own."""
+    stage = dataclasses.asdict(base.allosr2)
+    settings = dict(ablation.variants[name])
+    unknown = sorted(settings.keys() - stage.keys())
+    if unknown:
+        raise AlloSR2Error(f"variants.{name}: expected settings of [allosr2]; unknown: {', '.join(unknown)}")
+    optim = stage["optim"] | {"steps": ablation.steps, "decay": ablation.decay}
+    table = dataclasses.asdict(base) | {
+        "allosr2": stage | {"perceptual_from": 0, "atm_from": 0} | settings | {"optim": optim}
+    }
+    table["run"] |= {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": ablation.steps}
+    return from_table(Config, json.loads(json.dumps(table)), f"variants.{name}")
+
+
+def run_variant(config: Config, base: Config, suite: MetricSuite, deadline: float) -> bool:
+    """Train and measure one variant; False when the deadline came first (its state is kept)."""
+    run = Path(config.run.dir)
+    for export in (CODEC_EXPORT, PRIOR_EXPORT):
+        if not (run / export).exists():
+            (run / export).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(base.run.dir) / export, run / export)
+    stage, steps = AlloSR2Stage(config), config.allosr2.optim.steps
+    reached = 0
+    while reached < steps:
+        if time.monotonic() > deadline:
+            return False
+        reached = run_stage(stage, config, max_steps=max(1, steps // 10))
+    for name, module in stage.trained.items():
+        load_export(module, run / "allosr2" / f"{name}.safetensors")
+    text = json.dumps(figures(stage, suite) | {"hours": _hours(run)}, indent=1)
+    write_atomically(run / FIGURES, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return True
+
+
+@torch.no_grad()
+def figures(stage: AlloSR2Stage, suite: MetricSuite) -> dict[str, float]:
+    """Means over the stage's validation crops, with the weights it has."""
+    rows: list[dict[str, float]] = []
+    latents: list[Tensor] = []
+    for number, (hr, lr) in enumerate(stage.validation):
+        result = stage.restore(hr, lr, number)
+        measured = suite.measure(result.picture, suite.reference(hr))
+        four = suite.measure(result.four_steps, suite.reference(hr))
+        rows.append(measured | {"curvature": result.curvature, "gap_4_steps": measured["psnr_y"] - four["psnr_y"]})
+        latents.append(result.z_hr)
+    means = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows if math.isfinite(row[name])]
+        if values:  # a metric may need larger pictures
+            means[name] = statistics.fmean(values)
+    return means | {"drift": flow_matching_error(stage.trained["velocity"], latents)}
+
+
+def _hours(run: Path) -> float:
+    lines = (run / "allosr2" / LOG).read_text(encoding="utf-8").splitlines()
+    return max(json.loads(line).get("seconds", 0.0) for line in lines) / 3600
+
+
+def table(found: Mapping[str, list[Mapping[str, float]]]) -> str:
+    """Markdown: a row per variant, mean and standard deviation over its seeds."""
+    lines = ["| variant | seeds | " + " | ".join(title for title, _ in COLUMNS.values()) + " |"]
+    lines.append("|---|---:|" + "---:|" * len(COLUMNS))
+    for name, runs in found.items():
+        cells = []
+        for column, (_, digits) in COLUMNS.items():
+            values = [run[column] for run in runs if column in run]
+            cell = f"{statistics.fmean(values):.{digits}f}" if values else ""
+            cells.append(cell + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""))
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:
+    """Figures of the runs that are finished, by variant."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for name in ablation.variants:
+        paths = [Path(ablation.dir) / f"{name}-{seed}" / FIGURES for seed in ablation.seeds]
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+        if runs:
+            found[name] = runs
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m train ablate", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("train/ablation.toml"))
+    parser.add_argument("--only", help="variants to run, separated by commas")
+    parser.add_argument("--seeds", type=int, help="only so many of the seeds")
+    parser.add_argument("--hours", type=float, default=math.inf, help="stop, resumably, after so many hours")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="where the metrics' weights are")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    arguments = parser.parse_args(argv)
+    ablation = load_ablation(arguments.config)
+    base = load_config(Path(ablation.base))
+    names = arguments.only.split(",") if arguments.only else list(ablation.variants)
+    unknown = sorted(set(names) - ablation.variants.keys())
+    if unknown:
+        raise AlloSR2Error(
+            f"--only: expected names of variants ({', '.join(ablation.variants)}); got {', '.join(unknown)}"
+        )
+    if not arguments.table:
+        suite, deadline = load_metric_suite(arguments.root), time.monotonic() + 3600 * arguments.hours
+        for seed in ablation.seeds[: arguments.seeds]:
+            for name in names:
+                config = variant_config(ablation, base, name, seed)
+                if (Path(config.run.dir) / FIGURES).exists():
+                    continue
+                if not run_variant(config, base, suite, deadline):
+                    log.info("%s, seed %d: out of time, call again to go on", name, seed)
+                    print(table(collect(ablation)))  # noqa: T201
+                    return 0
+    print(table(collect(ablation)))  # noqa: T201 - the table is the result
+    return 0

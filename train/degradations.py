@@ -1,0 +1,80 @@
+"""A contact sheet of what the degradations do: one row per strength, the photograph first, then random draws.
+
+python -m train degradations [PHOTO ...] [--out sheet.jpg] [--columns 6] [--side 192] [--seed 0]
+
+Without a photograph the busiest parts of validation photographs are shown. Inputs are enlarged by repeating pixels, so
+that one sees what they hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from allosr2_core.errors import AlloSR2Error
+
+from .config import load_config
+from .data import mix_seed
+from .degradation import SCALE, STRENGTHS, Strength, degrade
+from .preview import busiest_crop, validation_crops
+
+log = logging.getLogger(__name__)
+ROWS: tuple[tuple[Strength, bool], ...] = tuple(
+    (strength, extended) for strength in STRENGTHS for extended in (False, True)
+)
+GAP = 4
+"""White between pictures, px."""
+
+
+def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
+    """Rows of photograph and inputs for every strength, as published and extended. pictures: [1, 3, s, s] in [0, 1]."""
+    lines = []
+    for row, (strength, extended) in enumerate(ROWS):
+        hr = pictures[row % len(pictures)]
+        cells = [hr]
+        for column in range(columns):
+            rng = torch.Generator().manual_seed(mix_seed(seed, strength, str(extended), column))
+            lr = degrade(hr, strength, rng, SCALE, extended=extended)
+            cells.append(F.interpolate(lr, scale_factor=SCALE, mode="nearest"))
+        lines.append(torch.cat([F.pad(cell, (0, GAP, 0, GAP), value=1.0) for cell in cells], dim=3))
+    whole = torch.cat(lines, dim=2)[0, :, :-GAP, :-GAP]
+    return Image.fromarray(whole.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
+
+
+def _open(path: Path, side: int) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise AlloSR2Error(f"expected a picture at {path}; {error}") from error
+    if min(pixels.shape[:2]) < 32:
+        raise AlloSR2Error(f"{path.name}: expected at least 32 px a side; got {pixels.shape[1]}x{pixels.shape[0]}")
+    return busiest_crop(pixels, side)
+
+
+def main(argv: list[str]) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m train degradations", description=__doc__)
+    parser.add_argument("photos", type=Path, nargs="*")
+    parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
+    parser.add_argument("--out", type=Path, default=Path("runs/degradations.jpg"))
+    parser.add_argument("--columns", type=int, default=6)
+    parser.add_argument("--side", type=int, default=192)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    if arguments.photos:
+        pictures = [_open(path, arguments.side) for path in arguments.photos]
+    else:
+        pictures = validation_crops(load_config(arguments.config), arguments.side, busiest_crop)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet(pictures, arguments.columns, arguments.seed).save(arguments.out, quality=92)
+    rows = ", ".join(f"{strength}{' extended' if extended else ''}" for strength, extended in ROWS)
+    log.info("%s: rows from the top: %s", arguments.out, rows)
+    return 0

@@ -1,0 +1,47 @@
+"""Random numbers of a training step: a function of (seed, step) and of the sample's place in the global batch.
+
+However many processes or passes share a batch, sample i of it sees the same noise and the same times. Each draws the
+numbers of the whole batch, which costs next to nothing, and keeps the rows of its own samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One step's source of random numbers; the order of the calls matters, as with any generator."""
+
+    generator: torch.Generator
+    part: int = 0
+    """Which part of the batch this is, from 0."""
+    parts: int = 1
+    """How many equal parts the batch is dealt into; part r holds its r-th block of rows."""
+
+    @classmethod
+    def seeded(cls, seed: int, part: int = 0, parts: int = 1) -> Draws:
+        """A source that gives the same numbers for the same seed."""
+        return cls(torch.Generator().manual_seed(seed), part, parts)
+
+    def rand(self, samples: int, *shape: int) -> Tensor:
+        """Uniform in [0, 1) for this part's `samples` samples: [samples, *shape]."""
+        return self._own(torch.rand(samples * self.parts, *shape, generator=self.generator), samples)
+
+    def randn(self, samples: int, *shape: int) -> Tensor:
+        """Standard normal for this part's `samples` samples: [samples, *shape]."""
+        return self._own(torch.randn(samples * self.parts, *shape, generator=self.generator), samples)
+
+    def noise_like(self, z: Tensor) -> Tensor:
+        """Standard normal of the shape, type and device of z, whose first dimension is samples."""
+        return self.randn(*z.shape).to(z)
+
+    def common(self, count: int) -> Tensor:
+        """`count` uniform numbers in [0, 1) that are the same for every sample."""
+        return torch.rand(count, generator=self.generator)
+
+    def _own(self, whole: Tensor, samples: int) -> Tensor:
+        return whole[self.part * samples : (self.part + 1) * samples]

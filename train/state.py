@@ -1,0 +1,131 @@
+"""What a run keeps on disk: resumable state, averaged weights, exports. Every write is atomic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from allosr2_core.errors import AlloSR2Error
+
+STATE = "state.pt"
+"""Name of the resumable state in a stage's folder."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` fills a temporary file, which is synced and renamed: a kill leaves the old file or the new one."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        write(temporary)
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a resumable state."""
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a resumable state. AlloSR2Error when there is none or it is not one of ours."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise AlloSR2Error(f"expected a resumable state at {path}; there is none") from None
+    except Exception as error:  # noqa: BLE001 - whatever unpickling a foreign file raises
+        raise AlloSR2Error(f"expected a resumable state at {path}; {type(error).__name__}: {error}") from error
+    needed = {"trained", "averaged", "optimizer", "step", "seconds"}
+    if not isinstance(state, dict) or not needed <= state.keys():
+        raise AlloSR2Error(
+            f"expected {sorted(needed)} in {path}; got {sorted(state) if isinstance(state, dict) else state!r}"
+        )
+    return state
+
+
+def find_state(place: Path) -> Path:
+    """The state a user means by naming a file, a stage's folder, or a run of one stage."""
+    return place if place.is_file() else place / STATE
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state without frozen parameters: a network trained whole, or the branches of an adapted one."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Set what `trained_state` gives; AlloSR2Error when names or shapes are others."""
+    expected = {name: tuple(value.shape) for name, value in trained_state(module).items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if expected != found:
+        other = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        first = other[0]
+        raise AlloSR2Error(
+            f"{where}: expected the {len(expected)} trained tensors of this configuration; {len(other)} differ, "
+            f"first {first!r}: expected {expected.get(first)}, got {found.get(first)}"
+        )
+    module.load_state_dict(tensors, strict=False)
+
+
+def export(trained: nn.ModuleDict, folder: Path) -> None:
+    """Write each trained module as folder/<name>.safetensors: what the next stage starts from."""
+    for name, module in trained.items():
+        tensors = {key: value.contiguous() for key, value in trained_state(module).items()}
+        write_atomically(folder / f"{name}.safetensors", lambda temporary, t=tensors: save_file(t, temporary))
+
+
+def load_export(module: nn.Module, path: Path) -> None:
+    """Fill a module from a stage's export. AlloSR2Error says which command makes a missing file."""
+    if not path.exists():
+        raise AlloSR2Error(f"expected {path}; run `python -m train {path.parent.name}` first")
+    module.load_state_dict(load_file(path))
+
+
+class Averages:
+    """Exponential moving average of the trained parameters; warms up so that early steps are forgotten quickly."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.values = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters as they are after `step` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.parameters.values()], 1.0 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Run with the averages in the module; afterwards its own parameters are back, bit for bit."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, parameter in self.parameters.items():
+            own = parameter.detach().clone()
+            parameter.copy_(self.values[name])
+            self.values[name].copy_(own)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by parameter name."""
+        return self.values
+
+    @torch.no_grad()
+    def load_state_dict(self, values: dict[str, Tensor]) -> None:
+        """Set the averages; other tensors (buffers) in `values` are left out."""
+        for name, value in self.values.items():
+            value.copy_(values[name])
