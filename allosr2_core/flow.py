@@ -68,16 +68,16 @@ def score_from_velocity(z_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
     return -noise_from_velocity(z_t, v, t) / expand(t, z_t)
 
 
-def linear_velocity(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Best linear guess of the velocity, v = a z_t, for data of unit variance; and the deviation it leaves. Both [B].
+def linear_velocity(t: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Best linear guess of the velocity, v = a z_t, for data of this variance; and the deviation it leaves.
 
-    a = Cov(v, z_t) / Var(z_t) = (2 t - 1) / d,  deviation = 1 / sqrt(d),  d = Var(z_t) = (1 - t)^2 + t^2. A network
-    that answers in units of that deviation, on inputs of unit variance, has a task of the same size at all times (the
-    reasoning of Karras et al. 2022, arXiv 2206.00364, for this path). A negative time counts as its size.
+    a = Cov(v, z_t) / Var(z_t) = (t - (1 - t) variance) / d,  deviation = sqrt(variance / d),  d = Var(z_t) =
+    (1 - t)^2 variance + t^2: the Wiener filter, told as a velocity. Where there is no signal a = 1 / t: all of the
+    state is noise. Shapes broadcast; a negative time counts as its size.
     """
     u = t.abs()
-    variance = (1.0 - u).square() + u.square()
-    return (2.0 * u - 1.0) / variance, variance.rsqrt()
+    power = (1.0 - u).square() * variance + u.square()
+    return (u - (1.0 - u) * variance) / power, (variance / power).sqrt()
 
 
 # --- signal-to-noise ratio ----------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ class UNetParams:
     time_dim: int
     """Width of the time embedding, even."""
     preconditioned: bool
-    """Whether the layers only add to the best linear guess of the velocity, see `flow.linear_velocity`."""
+    """Whether the layers estimate the local variance of the data, from which the best linear guess of the velocity
+    follows in closed form (`flow.linear_velocity`), and what to add to it in units of the deviation it leaves."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -45,6 +46,10 @@ class UNetParams:
     def stride(self) -> int:
         """Latents are padded to multiples of this inside the network."""
         return 2 ** (len(self.channels) - 1)
+
+
+LOG_VARIANCE = (-14.0, 6.0)
+"""Range of the local log variance of a latent channel: from none to what clipped highlights reach."""
 
 
 def time_embedding(t: Tensor, dim: int, max_period: float = 1000.0) -> Tensor:
@@ -106,7 +111,8 @@ class VelocityUNet(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv2d(c[i], c[i + 1], 2, stride=2) for i in range(len(c) - 1))
         self.grow = nn.ModuleList(nn.ConvTranspose2d(c[i + 1], c[i], 2, stride=2) for i in range(len(c) - 1))
         self.up = nn.ModuleList(Level(c[i], n[i], d) for i in range(len(c) - 1))
-        self.conv_out = nn.Conv2d(c[0], params.latent_channels, 3, padding=1)
+        outputs = params.latent_channels * (2 if params.preconditioned else 1)
+        self.conv_out = nn.Conv2d(c[0], outputs, 3, padding=1)
         zero_(self.conv_out)
 
     @property
@@ -126,9 +132,8 @@ class VelocityUNet(nn.Module):
         height, width = z.shape[-2:]
         pad_h, pad_w = -height % self.params.stride, -width % self.params.stride
         h = F.pad(z, (0, pad_w, 0, pad_h), mode="replicate") if pad_h or pad_w else z
-        linear, deviation = (expand(factor, z) for factor in linear_velocity(t))
         if self.params.preconditioned:
-            h = h * deviation
+            h = h * linear_velocity(expand(t, z), torch.ones_like(z[:, :1, :1, :1]))[1]  # unit variance at every time
         emb = self.time_mlp(time_embedding(t, self.params.time_dim).to(z.dtype)).expand(z.shape[0], -1)
 
         h = self.conv_in(h)
@@ -141,8 +146,12 @@ class VelocityUNet(nn.Module):
         for level in reversed(range(len(self.grow))):
             h = self.grow[level](h) + skips.pop()
             h = self.up[level](h, emb)
-        v = self.conv_out(F.silu(h))[:, :, :height, :width]
-        return linear * z + deviation * v if self.params.preconditioned else v
+        out = self.conv_out(F.silu(h))[:, :, :height, :width]
+        if not self.params.preconditioned:
+            return out
+        v, log_variance = out.float().chunk(2, dim=1)
+        linear, deviation = linear_velocity(expand(t, v), log_variance.clamp(*LOG_VARIANCE).exp())
+        return (linear * z.float() + deviation * v).to(z.dtype)
 
 
 def count_parameters(module: nn.Module) -> int:

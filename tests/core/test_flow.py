@@ -50,17 +50,24 @@ def of(t: float, batch: int = 2) -> Tensor:
 # ---- the best linear guess ----
 
 
-@pytest.mark.parametrize("t", [0.05, 0.4, 0.5, 0.8, -0.3])
-def test_the_linear_guess_is_the_regression_of_the_velocity_on_the_state(t: float) -> None:
+@pytest.mark.parametrize("variance", [0.0, 0.01, 1.0, 7.0])
+@pytest.mark.parametrize("t", [0.05, 0.4, 0.8, -0.3])
+def test_the_linear_guess_is_the_regression_of_the_velocity_on_the_state(t: float, variance: float) -> None:
     """Against least squares on a sample; what is left over has the stated deviation and does not correlate."""
     rng = torch.Generator().manual_seed(3)
     x0, noise = (torch.randn(200_000, generator=rng, dtype=torch.float64) for _ in range(2))
+    x0 = x0 * math.sqrt(variance)
     z_t, v = (1 - abs(t)) * x0 + abs(t) * noise, noise - x0
-    slope, deviation = (float(value) for value in linear_velocity(torch.tensor([t], dtype=torch.float64)))
-    assert slope == pytest.approx(float((v * z_t).mean() / z_t.square().mean()), abs=0.01)
+    slope, deviation = (float(x) for x in linear_velocity(of(t, 1), torch.tensor(variance, dtype=torch.float64)))
+    assert slope == pytest.approx(float((v * z_t).mean() / z_t.square().mean()), abs=0.02)
     rest = v - slope * z_t
-    assert deviation == pytest.approx(float(rest.std()), rel=0.01)
-    assert abs(float((rest * z_t).mean())) < 0.01
+    assert deviation == pytest.approx(float(rest.std()), rel=0.01, abs=1e-6)
+    assert abs(float((rest * z_t).mean())) < 0.02
+
+
+def test_without_signal_the_whole_state_is_noise() -> None:
+    slope, deviation = linear_velocity(of(0.25), torch.zeros(2, dtype=torch.float64))
+    assert slope.tolist() == [4.0, 4.0] and deviation.tolist() == [0.0, 0.0]
 
 
 # ---- the path ----

@@ -1,5 +1,6 @@
 """The small velocity network: any size, signed time, zero start, and the receptive field it claims."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.flow import interpolate, linear_velocity
+from allosr2_core.flow import interpolate, linear_velocity, x0_from_velocity
 from allosr2_core.unet import UNetParams, VelocityUNet, count_parameters, time_embedding
 
 SMALL = UNetParams(latent_channels=3, channels=(4, 6, 8), blocks=(1, 1, 1), time_dim=8, preconditioned=False)
@@ -135,15 +136,30 @@ def test_impossible_architectures_are_refused(change: dict) -> None:
         replace(SMALL, **change)
 
 
-def test_a_fresh_preconditioned_network_gives_the_best_linear_guess() -> None:
-    """And what its layers add is in units of the deviation that guess leaves."""
+def test_a_fresh_preconditioned_network_gives_the_linear_guess_for_unit_variance() -> None:
     network, z = VelocityUNet(replace(SMALL, preconditioned=True)), latents(2, 3, 9, 7)
     t = torch.tensor([0.2, -0.9])
-    linear, deviation = (value[:, None, None, None] for value in linear_velocity(t))
     with torch.no_grad():
+        linear, deviation = linear_velocity(t[:, None, None, None], torch.ones(1))
         torch.testing.assert_close(network(z, t), linear * z)
-        network.conv_out.bias.fill_(1.0)  # pyright: ignore[reportOptionalMemberAccess]
+        bias = network.conv_out.bias
+        assert bias is not None
+        bias[:3] = 1.0  # the velocity part
         torch.testing.assert_close(network(z, t), linear * z + deviation)
+        bias[3:] = math.log(0.01)  # the log variance part
+        linear, deviation = linear_velocity(t[:, None, None, None], torch.tensor(0.01))
+        torch.testing.assert_close(network(z, t), linear * z + deviation)
+
+
+def test_a_preconditioned_network_that_sees_no_signal_removes_the_noise() -> None:
+    """The one step from pure noise at any time ends at zero: nothing of the state is left."""
+    network = VelocityUNet(replace(SMALL, preconditioned=True))
+    with torch.no_grad():
+        network.conv_out.bias[3:] = -100.0  # pyright: ignore[reportOptionalSubscript] - clamped to no signal
+        for t in (0.1, 0.6, 1.0):
+            times = torch.full((2,), t)
+            z_t = t * latents(2, 3, 8, 8)
+            assert float(x0_from_velocity(z_t, network(z_t, times), times).abs().max()) < 2e-3
 
 
 def test_preconditioning_gives_the_layers_inputs_of_unit_variance() -> None:
