@@ -14,6 +14,7 @@ from train.degradation import (
     KERNEL_SIZES,
     RECIPES,
     STRENGTHS,
+    Round,
     Strength,
     degrade,
     filter2d,
@@ -101,6 +102,78 @@ def test_unknown_strengths_are_refused() -> None:
 
 
 # ---- ranges ----
+
+
+def test_severe_is_the_published_pipeline() -> None:
+    """Wang et al. 2021: the ranges and probabilities of both rounds and of the final sinc filter, in their order."""
+    recipe = RECIPES["severe"]
+    first = Round(1.0, (0.2, 3.0), 0.1, (0.15, 1.5), (0.2, 0.7, 0.1), (1, 30), (0.05, 3.0), 0.4, (30, 95))
+    second = Round(0.8, (0.2, 1.5), 0.1, (0.3, 1.2), (0.3, 0.4, 0.3), (1, 25), (0.05, 2.5), 0.4, (30, 95))
+    assert recipe.rounds == (first, second)
+    assert recipe.final_sinc_probability == 0.8
+    assert KERNEL_SIZES == (7, 9, 11, 13, 15, 17, 19, 21)
+
+
+def test_kernels_are_drawn_from_the_published_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Isotropic .45, anisotropic .25, generalised .12 and .03, plateau .12 and .03; a tenth of all are sinc filters."""
+    drawn: list[dict[str, float]] = []
+    sinc: list[float] = []
+
+    def record(size: int, sx: float, sy: float, theta: float, beta: float, plateau: bool) -> Tensor:
+        drawn.append({"size": size, "sx": sx, "sy": sy, "theta": theta, "beta": beta, "plateau": plateau})
+        return torch.ones(size, size)
+
+    def record_sinc(cutoff: float, size: int) -> Tensor:
+        sinc.append(cutoff)
+        return torch.ones(size, size)
+
+    monkeypatch.setattr(degradation, "gaussian_kernel", record)
+    monkeypatch.setattr(degradation, "sinc_kernel", record_sinc)
+    generator, count = rng(11), 6000
+    for _ in range(count):
+        random_kernel(generator, (0.2, 3.0), 0.1)
+    assert len(sinc) / count == pytest.approx(0.1, abs=0.015)
+    assert math.pi / 5 <= min(sinc) and max(sinc) <= math.pi
+
+    def share(family: str, isotropic: bool) -> float:
+        chosen = [k for k in drawn if family_of(k) == family and (k["sx"] == k["sy"]) == isotropic]
+        return len(chosen) / len(drawn)
+
+    def family_of(kernel: dict[str, float]) -> str:
+        if kernel["plateau"]:
+            return "plateau"  # half of them with beta 1 exactly: the published draw between 1 and 1
+        return "gaussian" if kernel["beta"] == 1.0 else "generalised"
+
+    for family, isotropic, anisotropic in (
+        ("gaussian", 0.45, 0.25),
+        ("generalised", 0.12, 0.03),
+        ("plateau", 0.12, 0.03),
+    ):
+        assert share(family, True) == pytest.approx(isotropic, abs=0.02), family
+        assert share(family, False) == pytest.approx(anisotropic, abs=0.02), family
+    sigmas = [k["sx"] for k in drawn]
+    assert 0.2 <= min(sigmas) < 0.22 and 2.98 < max(sigmas) <= 3.0
+    generalised = [k["beta"] for k in drawn if not k["plateau"] and k["beta"] != 1.0]
+    plateau = [k["beta"] for k in drawn if k["plateau"]]
+    assert 0.5 <= min(generalised) < 0.55 and 3.8 < max(generalised) <= 4.0
+    assert 1.0 <= min(plateau) < 1.05 and 1.95 < max(plateau) <= 2.0
+    assert {k["size"] for k in drawn} == set(KERNEL_SIZES)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_noise_follows_the_recipe(strength: Strength) -> None:
+    """On flat grey: half of the draws are Gaussian, of a deviation within the range; 40 % are grey."""
+    flat, draws = torch.full((1, 3, 48, 48), 0.5), 300
+    for ranges in RECIPES[strength].rounds:
+        noisy = [degradation._noise(flat, rng(seed), ranges) for seed in range(draws)]
+        gaussian = [x for x in noisy if len(torch.unique(x)) > 100]  # shot noise of one grey has few values
+        assert len(gaussian) / draws == pytest.approx(0.5, abs=0.1)
+        grey = [x for x in noisy if torch.equal(x[:, 0], x[:, 1])]
+        assert len(grey) / draws == pytest.approx(0.4, abs=0.1)
+        deviations = [255 * float(x.std()) for x in gaussian]
+        low, high = ranges.gaussian_noise
+        assert low * 0.9 <= min(deviations) and max(deviations) <= high * 1.05
+        assert max(deviations) - min(deviations) > 0.8 * (high - low)
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
