@@ -22,6 +22,7 @@ def small_config(tile_size: int = 128, latent_scale: float = 1.0, latent_shift: 
             "channels": [16, 24],
             "blocks": [1, 1],
             "time_dim": 16,
+            "preconditioned": True,  # the embedded checkpoint's is not: between them both kinds are tested
         },
         autoencoder={"patch": 4, "latent_channels": CHANNELS, "hidden": 16, "blocks": 1, "pixel_channels": 8},
         snr_head={"latent_channels": CHANNELS, "hidden": 8},
