@@ -94,18 +94,15 @@ def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Co
 
 
 def run_variant(config: Config, base: Config, suite: MetricSuite, deadline: float) -> bool:
-    """Train and measure one variant; False when the deadline came first (its state is kept)."""
+    """Train and measure one variant; False when the deadline or an interrupt came first (its state is kept)."""
     run = Path(config.run.dir)
     for export in (CODEC_EXPORT, PRIOR_EXPORT):
         if not (run / export).exists():
             (run / export).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(base.run.dir) / export, run / export)
-    stage, steps = AlloSR2Stage(config), config.allosr2.optim.steps
-    reached = 0
-    while reached < steps:
-        if time.monotonic() > deadline:
-            return False
-        reached = run_stage(stage, config, max_steps=max(1, steps // 10))
+    stage = AlloSR2Stage(config)
+    if run_stage(stage, config, deadline=deadline) < config.allosr2.optim.steps:
+        return False
     for name, module in stage.trained.items():
         load_export(module, run / "allosr2" / f"{name}.safetensors")
     text = json.dumps(figures(stage, suite) | {"hours": _hours(run)}, indent=1)
@@ -188,7 +185,7 @@ def main(argv: list[str]) -> int:
                 if (Path(config.run.dir) / FIGURES).exists():
                     continue
                 if not run_variant(config, base, suite, deadline):
-                    log.info("%s, seed %d: out of time, call again to go on", name, seed)
+                    log.info("%s, seed %d: stopped, call again to go on", name, seed)
                     print(table(collect(ablation)))  # noqa: T201
                     return 0
     print(table(collect(ablation)))  # noqa: T201 - the table is the result

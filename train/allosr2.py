@@ -116,8 +116,8 @@ class AlloSR2Stage(Stage):
                 "snr_head": SNRHead(SNRHeadParams(latent_channels(config), HEAD_WIDTH)),
             }
         )
-        weights_root = Path(config.data.root).parent
-        self.trunks = nn.ModuleList(load_trunk(name, weights_root) for name in self.stage.trunks)
+        data_root = Path(config.data.root).parent
+        self.trunks = nn.ModuleList(load_trunk(name, data_root) for name in self.stage.trunks)
         self.to(memory_format=torch.channels_last)
         # Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
         centre, busy = (validation_crops(config, VALIDATION_SIDE, crop) for crop in (centre_crop, busiest_crop))

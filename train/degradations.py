@@ -12,13 +12,13 @@ import argparse
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.image import load_image
 
 from .config import load_config
 from .data import mix_seed
@@ -49,14 +49,11 @@ def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
 
 
 def _open(path: Path, side: int) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise AlloSR2Error(f"expected a picture at {path}; {error}") from error
-    if min(pixels.shape[:2]) < 32:
-        raise AlloSR2Error(f"{path.name}: expected at least 32 px a side; got {pixels.shape[1]}x{pixels.shape[0]}")
-    return busiest_crop(pixels, side)
+    rgb_HWC = load_image(path).rgb_HWC
+    height, width = rgb_HWC.shape[:2]
+    if min(height, width) < 32:
+        raise AlloSR2Error(f"{path.name}: expected at least 32 px a side; got {width}x{height}")
+    return busiest_crop(rgb_HWC.mul(255).round().byte().numpy(), side)
 
 
 def main(argv: list[str]) -> int:

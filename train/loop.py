@@ -194,8 +194,16 @@ class Run:
         return {key: repr(value) for key, value in _flat(parts) if key not in ("data.root", "data.cache")}
 
 
-def run_stage(stage: Stage, config: Config, max_steps: int | None = None, resume: Path | None = None) -> int:
-    """Train `stage` until its last step (or for `max_steps` more). Returns the step reached.
+def run_stage(
+    stage: Stage,
+    config: Config,
+    max_steps: int | None = None,
+    resume: Path | None = None,
+    deadline: float = math.inf,
+) -> int:
+    """Train `stage` until its last step (or for `max_steps` more, or until `deadline` on the monotonic clock).
+
+    Returns the step reached.
 
     The folder config.run.dir/<stage> holds state.pt (resumable), the averaged modules as safetensors, log.jsonl and
     previews/. A state there is resumed; `resume` names another state to start from instead.
@@ -225,7 +233,7 @@ def run_stage(stage: Stage, config: Config, max_steps: int | None = None, resume
         if run.step == 0:
             preview()  # where a run with --init-from starts
         started = saved = time.monotonic()
-        while run.step < last and not run.agreed(interrupted.requested):
+        while run.step < last and not run.agreed(interrupted.requested or time.monotonic() > deadline):
             terms, norm = run.advance()
             now = time.monotonic()
             if run.step % settings.log_every == 0:

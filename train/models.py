@@ -27,25 +27,24 @@ CODEC_EXPORT, PRIOR_EXPORT = "autoencoder/autoencoder.safetensors", "prior/veloc
 Codec = PatchAutoencoder | Autoencoder
 
 
-def build_codec(config: Config) -> Codec:
-    """An autoencoder of the configured shape with fresh weights."""
+def codec_params(config: Config) -> PatchAutoencoderParams | AutoencoderParams:
+    """The configured autoencoder's parameters."""
     kind = config.codec.type
     if kind not in CODECS:
         raise AlloSR2Error(f"codec.type: expected one of {', '.join(CODECS)}; got {kind!r}")
-    network, params = CODECS[kind]
-    return network(strict(params, config.codec.params, "codec.params"))
+    return strict(CODECS[kind][1], config.codec.params, "codec.params")
+
+
+def build_codec(config: Config) -> Codec:
+    """An autoencoder of the configured shape with fresh weights."""
+    params = codec_params(config)
+    return CODECS[config.codec.type][0](params)
 
 
 def latent_channels(config: Config) -> int:
     """Channels of a latent."""
-    params = build_params(config)
+    params = codec_params(config)
     return params.z_channels if isinstance(params, AutoencoderParams) else params.latent_channels
-
-
-def build_params(config: Config) -> PatchAutoencoderParams | AutoencoderParams:
-    """The codec's parameters alone."""
-    with torch.device("meta"):
-        return build_codec(config).params
 
 
 def build_velocity(config: Config) -> nn.Module:

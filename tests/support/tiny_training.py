@@ -79,6 +79,17 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
     }
 
 
+def write_config(root: Path, name: str, steps: int, batch: int = 2) -> Path:
+    """A configuration file for a run of its own in root/NAME, on the photographs in root."""
+    table = tiny_table(root, steps)
+    table["run"]["dir"] = str(root / name)
+    for stage in ("autoencoder", "prior", "allosr2"):
+        table[stage]["optim"]["batch"] = batch
+    path = root / f"{name}.toml"
+    path.write_text(to_toml(table), encoding="utf-8")
+    return path
+
+
 def to_toml(table: dict[str, Any]) -> str:
     """A table as TOML; nested tables are written inline."""
     return "".join(f"{key} = {_value(value)}\n" for key, value in table.items())

@@ -9,22 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
+from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
 
 STEPS = 4
 TOLERANCE = 1e-5
 REPOSITORY = Path(__file__).parents[2]
-
-
-def write_config(root: Path, name: str) -> Path:
-    table = tiny_table(root, steps=STEPS)
-    table["run"]["dir"] = str(root / name)
-    for stage in ("autoencoder", "prior", "allosr2"):
-        table[stage]["optim"]["batch"] = 4
-    path = root / f"{name}.toml"
-    path.write_text(to_toml(table), encoding="utf-8")
-    return path
 
 
 def launch(stage: str, config: Path, processes: int = 2) -> None:
@@ -66,7 +56,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("distributed")
     write_photos(root, "train", [(100, 140), (128, 96)])
     write_photos(root, "val", [(80, 70)])
-    one, two = write_config(root, "one"), write_config(root, "two")
+    one, two = (write_config(root, name, STEPS, batch=4) for name in ("one", "two"))
     assert run_autoencoder(one) == 0
     (root / "two").mkdir()
     (root / "two" / "autoencoder").symlink_to(root / "one" / "autoencoder")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
+from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
 
 STEPS = 10
@@ -22,22 +22,13 @@ def run(stage: str, config: Path, *options: str) -> int:
     )
 
 
-def write_config(root: Path, name: str) -> Path:
-    """A run of its own in root/NAME on the photographs in root."""
-    table = tiny_table(root, steps=STEPS)
-    table["run"]["dir"] = str(root / name)
-    path = root / f"{name}.toml"
-    path.write_text(to_toml(table), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of all stages, one with a stop after half the steps of each."""
     root = tmp_path_factory.mktemp("resume")
     write_photos(root, "train", [(100, 140), (128, 96)])
     write_photos(root, "val", [(80, 70)])
-    whole, parts = write_config(root, "whole"), write_config(root, "parts")
+    whole, parts = (write_config(root, name, STEPS) for name in ("whole", "parts"))
     for stage in STAGES:
         assert run(stage, whole) == 0
         assert run(stage, parts, "--max-steps", str(STEPS // 2)) == 0
