@@ -23,6 +23,7 @@ COMMANDS = {
     "ablate": "train and compare variants of the method",
     "snr": "is the predicted time right, and does it matter",
     "degradations": "a contact sheet of the inputs that training makes",
+    "sheet": "a contact sheet of results to look at",
     "throughput": "how fast the SR stage trains, and where the time goes",
     "memory": "what an adapter on FLUX.1 takes, per GPU",
     "report": "one HTML page about a run: curves and previews",

@@ -122,8 +122,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """One stage's optimisation: AdamW, warm-up, constant, then a linear decay to zero over the last part."""
+    """One stage's optimisation: warm-up, constant, then a linear decay to zero over the last part."""
 
+    optimizer: str
+    """"adamw" or "muon" (train.optimizers)."""
     steps: int
     batch: int
     """Samples of a step, over all processes."""
@@ -202,7 +204,8 @@ class AlloSR2StageConfig:
     atm_t: tuple[float, float]
     """Range of the times at which the two scores are compared."""
     paths_every: int
-    """FATC, the anchor, ATM and `decode` see every n-th sample of a batch; the one-step terms see all of them."""
+    """FATC, the anchor, ATM and `decode` see every n-th sample of a batch; the one-step terms see all of them. FATC
+    and the anchor are on in even steps, ATM's terms in odd ones."""
     rec_pixel: float
     rec_latent: float
     perceptual: float

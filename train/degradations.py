@@ -23,19 +23,17 @@ from allosr2_core.image import load_image
 from .config import load_config
 from .data import mix_seed
 from .degradation import SCALE, STRENGTHS, Strength, degrade
-from .preview import busiest_crop, validation_crops
+from .preview import busiest_crop, tile_rows, validation_crops
 
 log = logging.getLogger(__name__)
 ROWS: tuple[tuple[Strength, bool], ...] = tuple(
     (strength, extended) for strength in STRENGTHS for extended in (False, True)
 )
-GAP = 4
-"""White between pictures, px."""
 
 
 def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
     """Rows of photograph and inputs for every strength, as published and extended. pictures: [1, 3, s, s] in [0, 1]."""
-    lines = []
+    rows = []
     for row, (strength, extended) in enumerate(ROWS):
         hr = pictures[row % len(pictures)]
         cells = [hr]
@@ -43,9 +41,8 @@ def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
             rng = torch.Generator().manual_seed(mix_seed(seed, strength, str(extended), column))
             lr = degrade(hr, strength, rng, SCALE, extended=extended)
             cells.append(F.interpolate(lr, scale_factor=SCALE, mode="nearest"))
-        lines.append(torch.cat([F.pad(cell, (0, GAP, 0, GAP), value=1.0) for cell in cells], dim=3))
-    whole = torch.cat(lines, dim=2)[0, :, :-GAP, :-GAP]
-    return Image.fromarray(whole.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
+        rows.append(cells)
+    return Image.fromarray(tile_rows(rows)[0].mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
 
 
 def _open(path: Path, side: int) -> Tensor:

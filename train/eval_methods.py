@@ -22,11 +22,11 @@ from allosr2_core.upscale import Upscaler
 
 from .degradation import SCALE
 from .metrics.suite import METRICS_VERSION
-from .peers import load_peer
+from .peers import PEERS, load_peer
 from .wheels import SOURCES, sha256_of
 
-OURS = "v0"
-METHODS = ("bicubic", OURS, "realesrgan-x4plus", "span")
+OURS = "allosr2"
+METHODS = ("bicubic", OURS, *(name for name in PEERS if name != "bicubic"))
 Restore = Callable[[Tensor], Tensor]  # 1,3,h,w in [0, 1] -> 1,3,4h,4w in [0, 1]
 
 
@@ -53,8 +53,8 @@ def load_method(name: str, root: Path, ours: OurSettings) -> Method:
     """A method by name; networks are built when they first run."""
     if name == OURS:
         return our_method(ours)
-    source = SOURCES.get(name)
-    identity = f"{name} {source.sha256 if source else ''}".strip()
+    source = PEERS.get(name)
+    identity = f"{name} {SOURCES[source].sha256}" if source else name
     return Method(name=name, identity=identity, restore=_lazy(lambda: load_peer(name, root)))
 
 

@@ -1,7 +1,7 @@
 """`python -m train evaluate`: our checkpoint beside its peers, on photos none of the training saw.
 
     python -m train evaluate --split test                          the full table (x4plus takes its time the first time)
-    python -m train evaluate --strength real --limit 8 --methods bicubic,v0      a quick look
+    python -m train evaluate --strength real --limit 8 --methods bicubic,allosr2      a quick look
     python -m train evaluate --json > figures.json                 everything, down to single photos
     python -m train evaluate --out runs/eval                       table.md, figures.json and strips to look at
 

@@ -28,6 +28,7 @@ from allosr2_core.errors import AlloSR2Error
 from .config import Config, OptimConfig
 from .data import mix_seed
 from .draws import Draws
+from .optimizers import make_optimizer
 from .run_log import RunLog
 from .stage import Stage
 from .state import STATE, Averages, export, load_state, load_trained_state, save_state, trained_state
@@ -90,7 +91,7 @@ class Run:
         groups = stage.parameter_groups()
         for group in groups:
             group["lr"] = self.optim.lr * group["lr_scale"]
-        self.optimizer: Any = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self.optimizer: Any = make_optimizer(self.optim, groups)
         stage.to(accelerator.device)
         self.averages = Averages(stage.trained, self.optim.ema)
         self.step, self.seconds = 0, 0.0
@@ -233,11 +234,13 @@ def run_stage(
         if run.step == 0:
             preview()  # where a run with --init-from starts
         started = saved = time.monotonic()
+        latest: dict[str, Tensor] = {}
         while run.step < last and not run.agreed(interrupted.requested or time.monotonic() > deadline):
             terms, norm = run.advance()
+            latest |= terms  # a stage's terms may take turns
             now = time.monotonic()
             if run.step % settings.log_every == 0:
-                means = run.mean_over_processes(terms)
+                means = run.mean_over_processes(latest)
                 means |= {"grad_norm": norm, "seconds": run.seconds + now - started}
                 if journal is not None:
                     journal.steps(run.step, optim.batch, means)

@@ -1,8 +1,8 @@
 """Reads the two files of an ncnn model (.param text, .bin weights) into named torch tensors.
 
-Only what the peers in peers.py need: convolutions with bias and constant tensors. Format: the ncnn project's own
-description ("param and model file structure"). Weights of a convolution start with a 4-byte tag: 0x01306B47 = float16,
-0 = float32; every block is padded to 4 bytes; biases and constants are plain float32.
+Only what the peers in peers.py need: convolutions with bias, slopes and constant tensors. Format: the ncnn project's
+own description ("param and model file structure"). Weights of a convolution start with a 4-byte tag: 0x01306B47 is
+float16, 0 is float32; every block is padded to 4 bytes; biases and constants are plain float32.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ WEIGHTLESS = frozenset(
 class NcnnLayer:
     """One layer that carries weights."""
 
-    kind: str  # "Convolution" or "MemoryData"
+    kind: str  # "Convolution", "PReLU" or "MemoryData"
     name: str
-    weight: Tensor  # convolution: out,in,k,k ; constant: its own shape, outermost first
+    weight: Tensor  # convolution: out,in,k,k ; PReLU: channels ; constant: its own shape, outermost first
     bias: Tensor | None  # convolution: out
 
 
@@ -85,6 +85,8 @@ def _read_layer(line: str, source: _Source) -> NcnnLayer | None:
         shape = [int(options[key]) for key in ("2", "1", "0") if int(options.get(key, 0)) > 0]
         constant = source.take("<f4", int(np.prod(shape))).reshape(shape)
         return NcnnLayer(kind, name, torch.from_numpy(constant.copy()), None)
+    if kind == "PReLU":
+        return NcnnLayer(kind, name, torch.from_numpy(source.take("<f4", int(options["0"])).copy()), None)
     if kind == "Convolution":
         # 0 = output channels, 1 = kernel side, 5 = has bias, 6 = number of weights
         out, kernel, count = int(options["0"]), int(options["1"]), int(options["6"])

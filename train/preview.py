@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from .config import Config
 from .data import decode_cached, detail
 from .photos import load_split
+
+GAP = 4
+"""White between the pictures of a sheet, px."""
 
 
 def centre_crop(photo: np.ndarray, side: int) -> Tensor:
@@ -25,9 +29,15 @@ def centre_crop(photo: np.ndarray, side: int) -> Tensor:
 def busiest_crop(photo: np.ndarray, side: int) -> Tensor:
     """The square with the most `detail` among those half a side apart: fur, grass, foliage. Shapes as `centre_crop`."""
     side = _fitting(photo, side)
-    tops, lefts = (range(0, extent - side + 1, side // 2) for extent in photo.shape[:2])
-    squares = (_square(photo, top, left, side) for top in tops for left in lefts)
-    return max(squares, key=lambda square: detail(square[0]))
+    picture_CHW = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+    return _square(photo, *busiest_window(picture_CHW, side, step=side // 2), side)
+
+
+def busiest_window(picture_CHW: Tensor, side: int, step: int) -> tuple[int, int]:
+    """(top, left) of the square with the most `detail` among those whose corners are multiples of `step`."""
+    tops, lefts = (range(0, extent - side + 1, step) for extent in picture_CHW.shape[-2:])
+    corners = [(top, left) for top in tops for left in lefts]
+    return max(corners, key=lambda c: detail(picture_CHW[:, c[0] : c[0] + side, c[1] : c[1] + side].float()))
 
 
 def _fitting(photo: np.ndarray, side: int) -> int:
@@ -55,6 +65,14 @@ def to_picture(pixels: Tensor) -> Tensor:
 def psnr(x: Tensor, y: Tensor) -> float:
     """PSNR in dB over all channels of pictures in [0, 1]."""
     return -10 * math.log10(float((x - y).square().mean()) + 1e-12)
+
+
+def tile_rows(rows: Sequence[Sequence[Tensor]], groups: int = 1) -> Tensor:
+    """Rows of equally large pictures [1, 3, h, w] as one, white between them, `groups` rows side by side."""
+    lines = [torch.cat([F.pad(cell, (0, GAP, 0, GAP), value=1.0) for cell in row], dim=3) for row in rows]
+    lines += [torch.ones_like(lines[0])] * (-len(lines) % groups)
+    whole = torch.cat([torch.cat(lines[i : i + groups], dim=3) for i in range(0, len(lines), groups)], dim=2)
+    return whole[..., :-GAP, :-GAP]
 
 
 def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:

@@ -34,6 +34,11 @@ def flow_matching_error(velocity: nn.Module, latents: list[Tensor], seed: int = 
     return sum(errors) / len(errors)
 
 
+BOTH_FLOWS = 0.25
+"""Share of the samples shown under the negative time, at which the SR stage later learns the flow of its own results:
+those are close to photographs, so that flow starts as the generative one and not from nothing."""
+
+
 class PriorStage(Stage):
     """Flow matching; the anchor loss of FATC is exactly this, so the SR stage can keep it alive."""
 
@@ -63,7 +68,9 @@ class PriorStage(Stage):
             z = self.autoencoder.encode(batch["hr"].mul(2).sub(1)).float()
         prior = self.config.prior
         t_B = torch.sigmoid(draws.randn(z.shape[0]) * prior.t_logit_std + prior.t_logit_mean).to(z)
-        return anchor(self.trained["velocity"], z, draws.noise_like(z), t_B)
+        sign_B = torch.where(draws.rand(z.shape[0]) < BOTH_FLOWS, -1.0, 1.0).to(z)
+        velocity = self.trained["velocity"]
+        return anchor(lambda z_t, t: velocity(z_t, sign_B * t), z, draws.noise_like(z), t_B)
 
     @torch.no_grad()
     def preview(self, folder: Path, step: int) -> dict[str, float]:

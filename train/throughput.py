@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .allosr2 import AlloSR2Stage
 from .config import load_config
 from .draws import Draws
+from .optimizers import make_optimizer
 
 GEMM = 2048
 TOP = 12
@@ -48,7 +49,8 @@ class Stepper:
         self.stage, self.autocast = stage, precision == "bf16"
         data, size = stage.dataset(0), stage.optim.batch
         self.batches = [default_collate([data[b * size + i] for i in range(size)]) for b in range(batches)]
-        self.optimizer = torch.optim.AdamW(stage.parameter_groups(), lr=1e-6, betas=(0.9, 0.99), fused=True)
+        groups = [group | {"lr": 1e-6} for group in stage.parameter_groups()]
+        self.optimizer = make_optimizer(stage.optim, groups)
 
     def step(self, number: int) -> None:
         """Forward, backward, clip, update."""

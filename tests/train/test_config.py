@@ -32,7 +32,7 @@ def test_a_file_becomes_the_dataclasses_it_describes(tmp_path: Path) -> None:
     path.write_text(to_toml(tiny_table(tmp_path)), encoding="utf-8")
     config = load_config(path)
     assert config == from_table(Config, tiny_table(tmp_path), "tiny.toml")
-    assert config.prior.optim == OptimConfig(4, 2, 0, 1e-3, 1, 2, 0.9, 1.0)
+    assert config.prior.optim == OptimConfig("adamw", 4, 2, 0, 1e-3, 1, 2, 0.9, 1.0)
     assert config.data.strengths == (0.25, 0.5, 0.25)
     assert config.allosr2.trunks == ()
     assert config.network.params["channels"] == [8, 12]

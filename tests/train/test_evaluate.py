@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def counting_method(name: str = "v0") -> tuple[Method, list[int]]:
+def counting_method(name: str = "allosr2") -> tuple[Method, list[int]]:
     calls: list[int] = []
 
     def restore(lr: torch.Tensor) -> torch.Tensor:
@@ -110,13 +110,13 @@ def test_evaluate_measures_everything_once(root: Path, suite: MetricSuite, tmp_p
     assert len(calls) == 4  # everything was found in the store
     assert without_nan([r.values for r in again]) == without_nan([r.values for r in records])
 
-    changed = Method("v0", "other weights", ours.restore)
+    changed = Method("allosr2", "other weights", ours.restore)
     evaluation.evaluate(load_photos(paths), ["real"], [changed], suite, store)
     assert len(calls) == 6
 
 
 def test_a_picture_of_another_size_is_refused(root: Path, suite: MetricSuite) -> None:
-    broken = Method("v0", "broken", lambda lr: lr)
+    broken = Method("allosr2", "broken", lambda lr: lr)
     with pytest.raises(AlloSR2Error, match="expected a picture of shape"):
         paths = [root / "photos" / "test" / "a.png"]
         evaluation.evaluate(load_photos(paths), ["mild"], [broken], suite, ResultStore(None))
@@ -141,28 +141,28 @@ def test_store_keeps_nan_and_pictures(tmp_path: Path) -> None:
 def command(root: Path, suite: MetricSuite, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(evaluation, "load_metric_suite", lambda _: suite)
     monkeypatch.setattr(evaluation, "_describe", lambda _: {"file": "x.safetensors", "sha256": "0"})
-    known = {"bicubic": Method("bicubic", "bicubic", bicubic_x4), "v0": counting_method()[0]}
+    known = {"bicubic": Method("bicubic", "bicubic", bicubic_x4), "allosr2": counting_method()[0]}
     monkeypatch.setattr(evaluation, "load_method", lambda name, *_: known[name])
     return root
 
 
 def test_command_prints_a_table_and_writes_the_files(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = command / "out"
-    options = ["--root", str(command), "--methods", "bicubic,v0", "--strength", "real", "--out", str(out)]
+    options = ["--root", str(command), "--methods", "bicubic,allosr2", "--strength", "real", "--out", str(out)]
     assert evaluation.main(options) == 0
     printed = capsys.readouterr().out
-    assert "real, 2 photos" in printed and "| bicubic |" in printed and "| v0 |" in printed and "| HR |" in printed
+    assert "real, 2 photos" in printed and "| bicubic |" in printed and "| allosr2 |" in printed and "| HR |" in printed
     assert (out / "table.md").read_text() == printed
     assert json.loads((out / "figures.json").read_text())["left_out"] == ["tiny.png"]
     assert sorted(p.name for p in (out / "pictures" / "real").iterdir()) == ["a.png.png", "b.png.png"]
 
 
 def test_command_prints_json(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--root", str(command), "--methods", "bicubic,v0", "--strength", "mild", "--limit", "1", "--json"]
+    options = ["--root", str(command), "--methods", "bicubic,allosr2", "--strength", "mild", "--limit", "1", "--json"]
     assert evaluation.main(options) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["photos"] == 1 and figures["checkpoint"]["file"] == "x.safetensors"
-    columns = figures["summary"]["mild"]["v0"]
+    columns = figures["summary"]["mild"]["allosr2"]
     assert columns["psnr_y"]["photos"] == 1 and "niqe" not in columns
     assert 0.0 <= columns["better_than_bicubic"]["psnr_y"] <= 1.0
     assert figures["per_photo"][0]["method"] == "HR" and figures["reference"]["lattice_4"]["value"] > 0
@@ -178,7 +178,7 @@ def test_command_refuses_unknown_names(options: list[str], capsys: pytest.Captur
 def test_our_checkpoint_runs_through_the_core_pipeline(root: Path, suite: MetricSuite, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     save_small_checkpoint(path)
-    ours = load_method("v0", tmp_path, OurSettings(checkpoint=path, t=None, realism=1.0, color="none"))
+    ours = load_method("allosr2", tmp_path, OurSettings(checkpoint=path, t=None, realism=1.0, color="none"))
     photo = load_photo(root / "photos" / "test" / "a.png")
     assert photo is not None
     lr = low_resolution(photo, "mild")
@@ -187,20 +187,20 @@ def test_our_checkpoint_runs_through_the_core_pipeline(root: Path, suite: Metric
     (_, record) = evaluation.evaluate([photo], ["mild"], [ours], suite, ResultStore(None))
     assert record.values["psnr_y"] > 5.0
 
-    other = load_method("v0", tmp_path, OurSettings(checkpoint=path, t=0.1, realism=1.0, color="none"))
+    other = load_method("allosr2", tmp_path, OurSettings(checkpoint=path, t=0.1, realism=1.0, color="none"))
     assert other.identity != ours.identity
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     settings = OurSettings(checkpoint=tmp_path / "none.safetensors", t=None, realism=1.0, color="none")
     with pytest.raises(AlloSR2Error, match=r"none\.safetensors"):
-        load_method("v0", tmp_path, settings)
+        load_method("allosr2", tmp_path, settings)
 
 
 def test_peers_load_nothing_before_they_run(tmp_path: Path) -> None:
     settings = OurSettings(checkpoint=None, t=None, realism=1.0, color="none")
-    identities = {load_method(name, tmp_path, settings).identity for name in METHODS if name != "v0"}
-    assert len(identities) == 3 and not list(tmp_path.iterdir())
+    identities = {load_method(name, tmp_path, settings).identity for name in METHODS if name != "allosr2"}
+    assert len(identities) == len(METHODS) - 1 and not list(tmp_path.iterdir())
 
 
 # -------------------------------------------------------------------------------------------------------------- report
@@ -218,10 +218,10 @@ def test_report_is_plain_json_without_nan() -> None:
     records = [
         Record("a", "", "HR", {"niqe": float("nan"), "lattice_4": 0.1}, float("nan")),
         Record("a", "real", "bicubic", values, 0.1),
-        Record("a", "real", "v0", values | {"psnr_y": float("inf"), "niqe": float("nan")}, 0.1),
+        Record("a", "real", "allosr2", values | {"psnr_y": float("inf"), "niqe": float("nan")}, 0.1),
     ]
     figures = without_nan(report(records, {"split": "test"}))
     text = json.dumps(figures, allow_nan=False)
-    assert json.loads(text)["summary"]["real"]["v0"]["better_than_bicubic"]["psnr_y"] == 1.0
-    assert list(summarise(records)["real"]) == ["bicubic", "v0"]
+    assert json.loads(text)["summary"]["real"]["allosr2"]["better_than_bicubic"]["psnr_y"] == 1.0
+    assert list(summarise(records)["real"]) == ["bicubic", "allosr2"]
     assert table(records).count("\n| ") == 4  # header, two methods, the reference

@@ -241,12 +241,14 @@ def test_a_run_may_start_from_the_averages_of_another(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    optim = OptimConfig(steps=100, batch=1, micro=0, lr=1.0, warmup=10, decay=20, ema=0.9, grad_clip=1.0)
+    optim = OptimConfig(
+        optimizer="adamw", steps=100, batch=1, micro=0, lr=1.0, warmup=10, decay=20, ema=0.9, grad_clip=1.0
+    )
     assert lr_factor(0, optim) == pytest.approx(0.1)
     assert lr_factor(9, optim) == lr_factor(50, optim) == lr_factor(80, optim) == 1.0
     assert lr_factor(90, optim) == pytest.approx(0.5)
     assert lr_factor(99, optim) == pytest.approx(0.05)
-    bare = OptimConfig(steps=5, batch=1, micro=0, lr=1.0, warmup=0, decay=0, ema=0.9, grad_clip=1.0)
+    bare = OptimConfig(optimizer="adamw", steps=5, batch=1, micro=0, lr=1.0, warmup=0, decay=0, ema=0.9, grad_clip=1.0)
     assert [lr_factor(step, bare) for step in range(5)] == [1.0] * 5
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
 from train.ncnn_reader import NcnnLayer, read_ncnn
-from train.peers import RRDBNet, Span, bicubic_x4, fill_convolutions, load_peer
+from train.peers import CompactNet, RRDBNet, Span, bicubic_x4, fill_convolutions, load_peer
 
 PARAM = """7767517
 4 4
@@ -42,6 +42,13 @@ def test_reader_takes_float32_float16_and_constants(tmp_path: Path) -> None:
     assert torch.equal(second.weight.flatten(), torch.arange(18.0)) and second.weight.shape == (1, 2, 3, 3)
 
 
+def test_reader_takes_slopes(tmp_path: Path) -> None:
+    (tmp_path / "m.param").write_text("7767517\n1 1\nPReLU p 1 1 a b 0=3\n")
+    (tmp_path / "m.bin").write_bytes(np.array([0.1, 0.2, 0.3], "<f4").tobytes())
+    (slopes,) = read_ncnn(tmp_path / "m.param", tmp_path / "m.bin")
+    assert slopes.kind == "PReLU" and slopes.weight.tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
 def test_reader_refuses_what_it_does_not_understand(tmp_path: Path) -> None:
     with pytest.raises(AlloSR2Error, match=r"describes \d+ bytes, the file has \d+"):
         read_ncnn(*write_model(tmp_path, tail=b"more"))
@@ -60,7 +67,11 @@ def layers_of(model: nn.Module) -> list[NcnnLayer]:
     return [NcnnLayer("Convolution", "", torch.randn_like(m.weight), torch.randn(m.out_channels)) for m in convs]
 
 
-@pytest.mark.parametrize("model", [RRDBNet(width=8, growth=4, blocks=2), Span(width=8)], ids=["rrdb", "span"])
+@pytest.mark.parametrize(
+    "model",
+    [RRDBNet(width=8, growth=4, blocks=2), CompactNet(width=8, blocks=2), Span(width=8, value_range=255.0)],
+    ids=["rrdb", "compact", "span"],
+)
 def test_networks_enlarge_four_times_and_take_weights_in_order(model: nn.Module) -> None:
     layers = layers_of(model)
     fill_convolutions(model, layers)

@@ -5,6 +5,7 @@ ALLOSR2_DATA names the data folder (default: data).
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ from train.trunks import BlurPool, load_efficientnet_lite0, load_st_lpips
 pytestmark = pytest.mark.weights
 ST_LPIPS_VGG, ST_LPIPS_ALEX, HED_DISTS, NIQE = 0.26225, 0.10593, 0.07469, 27.479
 ROOT = Path(os.environ.get("ALLOSR2_DATA", "data"))
+
+X4FAST = pytest.param(
+    "realesrgan-x4fast",
+    marks=pytest.mark.skipif(
+        not (shutil.which("npm") or (ROOT / "weights" / "realesrgan-x4fast").is_dir()), reason="its package is npm's"
+    ),
+)
 
 
 def pictures() -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,7 +63,7 @@ def test_lite0_features_have_the_expected_scale() -> None:
     assert all(2.0 < deviation < 15.0 for deviation in deviations), deviations
 
 
-@pytest.mark.parametrize("name", ["span", "realesrgan-x4plus"])
+@pytest.mark.parametrize("name", ["span", "span-kendata", X4FAST, "realesrgan-x4plus"])
 def test_peers_reproduce_a_smooth_picture(name: str) -> None:
     y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 160), indexing="ij")
     clean = torch.stack([0.5 + 0.4 * torch.sin(5 * x), 0.2 + 0.6 * y, 0.5 + 0.3 * torch.cos(4 * x * y)])[None]

