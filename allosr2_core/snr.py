@@ -24,43 +24,63 @@ class SNRHeadParams:
     """Channels of z_L."""
     hidden: int
     """Width of its convolutions."""
+    levels: int
+    """How often the resolution is halved; the error map has the coarsest one."""
 
     def __post_init__(self) -> None:
         if self.latent_channels < 1 or self.hidden < 1:
             raise AlloSR2Error(f"expected positive widths; got {self}")
+        if not 1 <= self.levels <= 6:
+            raise AlloSR2Error(f"expected 1 to 6 levels; got {self}")
+
+
+def _conv3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
+    conv = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, padding_mode="replicate")
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # torch's own shrinks the signal from layer to layer
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+class HeadBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))); the second convolution starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = _conv3(channels, channels), _conv3(channels, channels)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
 class SNRHead(nn.Module):
-    """z_L [B, C, h, w] -> log rho [B]. Predicts a local error map at half resolution; rho is its root mean square."""
+    """z_L [B, C, h, w] -> log rho [B]. Predicts a coarse map of the error; rho is its root mean square."""
 
     def __init__(self, params: SNRHeadParams) -> None:
         super().__init__()
         self.params = params
         c = params.hidden
-        self.layers = nn.Sequential(
-            nn.Conv2d(params.latent_channels, c, 3, padding=1, padding_mode="replicate"),
-            nn.SiLU(),
-            nn.Conv2d(c, c, 3, stride=2, padding=1, padding_mode="replicate"),
-            nn.SiLU(),
-            nn.Conv2d(c, c, 3, padding=1, padding_mode="replicate"),
-            nn.SiLU(),
-            nn.Conv2d(c, c, 3, padding=1, padding_mode="replicate"),
-            nn.SiLU(),
-        )
+        self.conv_in = _conv3(params.latent_channels, c)
+        self.first = HeadBlock(c)
+        self.shrink = nn.ModuleList(_conv3(c, c, stride=2) for _ in range(params.levels))
+        self.blocks = nn.ModuleList(HeadBlock(c) for _ in range(params.levels))
         # Noise and blocking are alike everywhere in a picture, and clearer together: a global summary helps each cell.
         self.summary = nn.Linear(2 * c, c)
+        self.last = HeadBlock(c)
         self.out = nn.Conv2d(c, 1, 1)
 
     def _log_power(self, z_lr: Tensor) -> Tensor:
-        """log of the local mean squared error, [B, 1, ceil(h/2), ceil(w/2)]."""
+        """log of the local mean squared error, [B, 1, h', w'], h' = ceil(h / 2^levels)."""
         if z_lr.ndim != 4 or z_lr.shape[1] != self.params.latent_channels:
             raise AlloSR2Error(
                 f"expected z_L of shape [B, {self.params.latent_channels}, h, w]; got {tuple(z_lr.shape)}"
             )
-        h = self.layers(z_lr)
+        h = self.first(self.conv_in(z_lr))
+        for shrink, block in zip(self.shrink, self.blocks, strict=True):
+            h = block(shrink(F.silu(h)))
         mean_B2C = torch.cat([h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3)).add(1e-6).sqrt()], dim=1)
-        h = F.silu(h + self.summary(mean_B2C)[:, :, None, None])
-        return self.out(h).float().clamp(-14.0, 6.0)
+        h = self.last(h + self.summary(mean_B2C)[:, :, None, None])
+        return self.out(F.silu(h)).float().clamp(-14.0, 6.0)
 
     def forward(self, z_lr: Tensor) -> Tensor:
         return 0.5 * self._log_power(z_lr).flatten(1).exp().mean(dim=1).log()

@@ -20,7 +20,7 @@ from allosr2_core.flow import check_init, euler, interpolate, one_step, start_st
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
-from allosr2_core.losses.perceptual import feature_distance, perceptual
+from allosr2_core.losses.perceptual import feature_distance, perceptual, texture_distance
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.networks import NullFlux
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
@@ -34,10 +34,11 @@ from .models import latent_channels, load_codec, load_velocity
 from .preview import busiest_crop, centre_crop, psnr, strip, to_picture, validation_crops
 from .prior import flow_matching_error
 from .stage import Stage
-from .trunks import load_efficientnet_lite0, load_st_lpips
+from .trunks import FeatureTrunk, load_efficientnet_lite0, load_st_lpips
 from .tuned import Tuned
 
-HEAD_WIDTH = 48
+HEAD_HIDDEN, HEAD_LEVELS = 64, 3
+"""Width and depth of the SNR head."""
 MAX_SHIFT = 4.0
 """Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
 VALIDATION_SIDE = 256
@@ -49,23 +50,30 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 class FeatureDistance(nn.Module):
     """Distance of two pictures in [0, 1] in the features of a trunk."""
 
-    def __init__(self, trunk: Any) -> None:  # noqa: ANN401 - a FeatureTrunk
+    def __init__(self, trunk: FeatureTrunk, distance: Callable[[list[Tensor], list[Tensor]], Tensor]) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.distance = trunk, distance
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             features_y = self.trunk.features(y)
-        return feature_distance(self.trunk.features(x), features_y)
+        return self.distance(self.trunk.features(x), features_y)
+
+
+TRUNKS: dict[str, Callable[[Path], nn.Module]] = {
+    "st_lpips_alex": lambda root: load_st_lpips("alex", root),
+    "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
+    "texture_alex": lambda root: FeatureDistance(load_st_lpips("alex", root), texture_distance),
+    "texture_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), texture_distance),
+}
+"""Perceptual distances by the names that configurations use."""
 
 
 def load_trunk(name: str, root: Path) -> nn.Module:
     """A frozen perceptual distance by its configured name."""
-    if name == "st_lpips_alex":
-        return load_st_lpips("alex", root)
-    if name == "efficientnet_lite0":
-        return FeatureDistance(load_efficientnet_lite0(root))
-    raise AlloSR2Error(f"expected trunks of 'st_lpips_alex', 'efficientnet_lite0'; got {name!r}")
+    if name not in TRUNKS:
+        raise AlloSR2Error(f"expected trunks of {', '.join(map(repr, TRUNKS))}; got {name!r}")
+    return TRUNKS[name](root)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class AlloSR2Stage(Stage):
                 "velocity": self.velocity.network,
                 "encoder": self.codec.network.encoder,
                 "decoder": self.codec.network.decoder,
-                "snr_head": SNRHead(SNRHeadParams(latent_channels(config), HEAD_WIDTH)),
+                "snr_head": SNRHead(SNRHeadParams(latent_channels(config), HEAD_HIDDEN, HEAD_LEVELS)),
             }
         )
         data_root = Path(config.data.root).parent
@@ -177,21 +185,23 @@ class AlloSR2Stage(Stage):
             view, view_hr = random_window(pixels, hr, stage.perceptual_crop, draws.generator)
             terms |= perceptual(view, view_hr, self.trunks[step % len(self.trunks)], offset)
 
-        few = slice(None, None, stage.paths_every)  # spread over the batch, so that every process has its share
+        # The terms that need more evaluations of the network see part of the batch, spread over it, so that every
+        # process has its share, and take turns: straightness and the anchor, then matching.
+        few, straightening = slice(None, None, stage.paths_every), step % 2 == 0
         z, t = z_hr[few], (t_B if stage.t_fixed else own_B)[few]  # the path is straight only from the pair's own time
         if stage.decode:
             decoded = self.codec.network.decode(z).float()
             terms["decode"] = charbonnier(decoded, hr[few])  # the decoder still inverts the encoder
-        if stage.fatc:
+        if stage.fatc and straightening:
             s = t * (1.0 - draws.rand(t.shape[0]).to(t))
             terms |= fatc(velocity, z, z_from[few], t, s, stage.init)
-        if stage.anchor:
+        if stage.anchor and straightening:
             times = torch.sigmoid(draws.randn(t.shape[0])).to(t)
             terms |= anchor(velocity, z, draws.noise_like(z), times)
-        if stage.atm_fake:
+        if stage.atm_fake and not straightening:
             times, noise = self._atm_draw(z, draws)
             terms |= fake_flow(velocity, z_hat[few], noise, times)
-        if stage.atm_match and step >= stage.atm_from:
+        if stage.atm_match and not straightening and step >= stage.atm_from:
             times, noise = self._atm_draw(z, draws)
             terms |= match(z_hat[few], noise, times, fake=lambda z_t, u: velocity(z_t, -u), real=self.prior)
         terms |= head_loss(self.trained["snr_head"], z_lr, z_hr)

@@ -17,7 +17,7 @@ from allosr2_core.flow import t_from_rho
 from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchEncoder
 from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
 
-from .allosr2 import HEAD_WIDTH
+from .allosr2 import HEAD_HIDDEN, HEAD_LEVELS
 from .config import Config, load_config
 from .data import bicubic_up, training_crops
 from .degradation import SCALE
@@ -88,7 +88,8 @@ def main(argv: list[str]) -> int:
     autoencoder, fresh = load_codec(config), build_codec(config)
     assert isinstance(autoencoder, PatchAutoencoder) and isinstance(fresh, PatchAutoencoder)  # noqa: S101 - no base
     encoder, codec = fresh.encoder, autoencoder.params
-    network, head = build_velocity(config), SNRHead(SNRHeadParams(codec.latent_channels, HEAD_WIDTH))
+    network = build_velocity(config)
+    head = SNRHead(SNRHeadParams(codec.latent_channels, HEAD_HIDDEN, HEAD_LEVELS))
     tuned = {"velocity": network, "encoder": encoder, "decoder": autoencoder.decoder, "snr_head": head}
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")

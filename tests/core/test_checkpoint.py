@@ -167,7 +167,7 @@ def test_weights_that_could_not_be_read_again_are_not_written(parts: Parts, tmp_
 
 
 def test_modules_that_do_not_fit_the_config_are_not_written(parts: Parts, tmp_path: Path) -> None:
-    other = dataclasses.replace(parts, snr_head=SNRHead(SNRHeadParams(16, 4)))
+    other = dataclasses.replace(parts, snr_head=SNRHead(SNRHeadParams(16, 4, 1)))
     with pytest.raises(AlloSR2Error, match="snr_head"):
         other.save(tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from torch import Tensor
 from allosr2_core.flow import INITS, Init, rms, sr_state, sr_velocity, t_from_rho
 from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, phase_contrast, repeat_excess
-from allosr2_core.losses.perceptual import feature_distance, perceptual, shift
+from allosr2_core.losses.perceptual import feature_distance, perceptual, shift, texture_distance
 from allosr2_core.losses.reconstruction import CHARBONNIER_EPS, charbonnier, reconstruction
 
 
@@ -167,6 +167,34 @@ def test_feature_distance_is_relative_to_the_reference_layer_by_layer() -> None:
     torch.testing.assert_close(feature_distance([2 * features[0], features[1]], features), torch.tensor(0.5))
     with pytest.raises(ValueError, match="zip"):
         feature_distance(features, features[:1])
+
+
+def test_texture_distance_knows_amounts_and_not_places() -> None:
+    rng = torch.Generator().manual_seed(0)
+    y = torch.randn(2, 4, 32, 32, generator=rng).abs()
+    other_noise = torch.randn(2, 4, 32, 32, generator=rng).abs()  # the same texture elsewhere
+    blurred = y.mean(dim=(2, 3), keepdim=True).expand_as(y)
+    assert float(texture_distance([y], [y])) == pytest.approx(0.0, abs=1e-6)
+    # means agree, covariance does not: half of the distance of a picture with nothing in common
+    assert float(texture_distance([other_noise], [y])) == pytest.approx(0.5, abs=0.02)
+    assert float(texture_distance([torch.zeros_like(y)], [y])) == pytest.approx(1.0, abs=0.03)
+    assert float(texture_distance([3 * y], [y])) > float(texture_distance([1.5 * y], [y])) > 0.01
+    # a flat answer keeps the means of this layer, as noise does; what tells them apart are the means of the next layers
+    assert float(texture_distance([blurred], [y])) == pytest.approx(0.5, abs=0.02)
+    quiet = torch.cat([y, 1e-4 * other_noise[:, :2]], dim=1)  # channels next to silence count as equal
+    assert float(texture_distance([torch.cat([y, torch.zeros_like(y[:, :2])], dim=1)], [quiet])) < 1e-3
+
+
+def test_texture_distance_has_finite_gradients_on_flat_pictures() -> None:
+    x = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    texture_distance([x], [torch.zeros(1, 2, 8, 8)]).backward()
+    assert x.grad is not None and bool(torch.isfinite(x.grad).all())
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 2, 6, 6, generator=rng, dtype=torch.float64, requires_grad=True)
+    start = float(texture_distance([x], [torch.ones(1, 2, 6, 6)]).detach())
+    texture_distance([x], [torch.ones(1, 2, 6, 6)]).backward()
+    assert x.grad is not None
+    assert float(texture_distance([x - 0.05 * x.grad / x.grad.norm()], [torch.ones(1, 2, 6, 6)]).detach()) < start
 
 
 # ---- lattice ----

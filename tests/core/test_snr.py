@@ -11,7 +11,7 @@ from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, head_loss, pa
 
 def head(hidden: int = 8, seed: int = 0) -> SNRHead:
     torch.manual_seed(seed)
-    return SNRHead(SNRHeadParams(latent_channels=4, hidden=hidden))
+    return SNRHead(SNRHeadParams(latent_channels=4, hidden=hidden, levels=2))
 
 
 def pairs(batch: int, side: int, seed: int, low: float = 0.05, high: float = 1.0) -> tuple[Tensor, Tensor]:

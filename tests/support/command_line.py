@@ -14,7 +14,7 @@ from allosr2_core.snr import SNRHead, SNRHeadParams
 
 NETWORK = {"type": "unet", "latent_channels": 4, "channels": [4, 8], "blocks": [1, 1], "time_dim": 8}
 AUTOENCODER = {"patch": 4, "latent_channels": 4, "hidden": 4, "blocks": 1, "pixel_channels": 3}
-HEAD = {"latent_channels": 4, "hidden": 4}
+HEAD = {"latent_channels": 4, "hidden": 4, "levels": 1}
 CONFIG = AlloSR2Config(
     base="allosr2-mini",
     network=NETWORK,

@@ -25,7 +25,7 @@ def small_config(tile_size: int = 128, latent_scale: float = 1.0, latent_shift: 
             "preconditioned": True,  # the embedded checkpoint's is not: between them both kinds are tested
         },
         autoencoder={"patch": 4, "latent_channels": CHANNELS, "hidden": 16, "blocks": 1, "pixel_channels": 8},
-        snr_head={"latent_channels": CHANNELS, "hidden": 8},
+        snr_head={"latent_channels": CHANNELS, "hidden": 8, "levels": 2},
         init="aligned",
         t_star=0.22,
         t_min=0.05,
