@@ -35,6 +35,11 @@ def takes(parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) >= SMALLEST_SIDE
 
 
+def as_matrix(weight: Tensor) -> Tensor:
+    """[out, in, *kernel] -> [out, kernel * in]: a view of what is stored channels last, as convolutions are here."""
+    return weight.movedim(1, -1).flatten(1)
+
+
 def orthogonalise(matrices: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: [N, rows, columns], computed in bf16, returned in fp32."""
     a, b, c = NEWTON_SCHULZ
@@ -81,11 +86,12 @@ class Muon(torch.optim.Optimizer):
             for p in alike:
                 momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 momentum.lerp_(p.grad, 1.0 - group["momentum"])
-                updates.append(torch.lerp(p.grad, momentum, group["momentum"]).flatten(1))  # Nesterov
+                updates.append(as_matrix(torch.lerp(p.grad, momentum, group["momentum"])))  # Nesterov
             scale = 0.2 * max(shape) ** 0.5  # entries of AdamW's size, RMS about 0.2
             for p, update in zip(alike, orthogonalise(torch.stack(updates)), strict=True):
                 p.mul_(1.0 - group["lr"] * group["weight_decay"])
-                p.add_(update.view(p.shape), alpha=-group["lr"] * scale)
+                as_stored = update.view(p.shape[0], *p.shape[2:], p.shape[1]).movedim(-1, 1)
+                p.add_(as_stored, alpha=-group["lr"] * scale)
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if not parameters:
