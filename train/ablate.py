@@ -1,10 +1,11 @@
 """What each part of the method is worth: variants of one configuration, equal in steps, data and seeds.
 
-python -m train ablate --config train/ablation.toml [--only full,no_atm] [--seeds 1] [--hours 2.5] [--table]
+python -m train ablate --config train/ablation.toml [--only full,no_atm] [--seeds 1] [--hours 2.5]
+    [--table] [--sheet docs/ablation.jpg]
 
 Runs what is missing, one variant and seed after the other, and goes on where it stopped when it is called again.
---table only prints what is there. Figures are those of the validation photographs at the end of each run: mean and
-standard deviation over the seeds.
+--table and --sheet only show what is there. Figures are those of the validation photographs at the end of each run:
+mean and standard deviation over the seeds. The sheet has a row per photograph and a column per variant, in the file's order.
 """
 
 from __future__ import annotations
@@ -23,22 +24,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.image import load_image, save_image
 
 from .allosr2 import AlloSR2Stage
 from .config import Config, from_table, load_config
+from .eval_data import evenly
 from .loop import run_stage
 from .metrics import MetricSuite, load_metric_suite
 from .models import CODEC_EXPORT, PRIOR_EXPORT
+from .preview import centre_crop, tile_rows
 from .prior import flow_matching_error
 from .run_log import LOG
 from .state import load_export, write_atomically
 
 log = logging.getLogger(__name__)
-FIGURES = "figures.json"
+FIGURES, PICTURES = "figures.json", "pictures"
 COLUMNS = {
     "psnr_y": ("PSNR-Y dB", 2),
     "st_lpips_vgg": ("ST-LPIPS", 4),
@@ -48,6 +53,7 @@ COLUMNS = {
     "curvature": ("curvature C", 3),
     "gap_4_steps": ("1 step minus 4, dB", 2),
     "drift": ("flow-matching error", 3),
+    "drift_prior": ("of the untouched prior", 3),
 }
 """Figure -> (title, digits)."""
 
@@ -61,6 +67,8 @@ class Ablation:
     dir: str
     """Every run is a folder in here."""
     seeds: tuple[int, ...]
+    crop: int
+    """Side of a training crop, px: the base's, or less, to afford more runs."""
     steps: int
     """Steps of the SR stage."""
     decay: int
@@ -89,6 +97,7 @@ def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Co
     table = dataclasses.asdict(base) | {
         "allosr2": stage | {"perceptual_from": 0, "atm_from": 0} | settings | {"optim": optim}
     }
+    table["data"] |= {"crop": ablation.crop}
     table["run"] |= {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": ablation.steps}
     return from_table(Config, json.loads(json.dumps(table)), f"variants.{name}")
 
@@ -105,14 +114,15 @@ def run_variant(config: Config, base: Config, suite: MetricSuite, deadline: floa
         return False
     for name, module in stage.trained.items():
         load_export(module, run / "allosr2" / f"{name}.safetensors")
-    text = json.dumps(figures(stage, suite) | {"hours": _hours(run)}, indent=1)
+    text = json.dumps(figures(stage, suite, run / PICTURES) | {"hours": _hours(run)}, indent=1)
     write_atomically(run / FIGURES, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return True
 
 
 @torch.no_grad()
-def figures(stage: AlloSR2Stage, suite: MetricSuite) -> dict[str, float]:
-    """Means over the stage's validation crops, with the weights it has."""
+def figures(stage: AlloSR2Stage, suite: MetricSuite, pictures: Path) -> dict[str, float]:
+    """Means over the stage's validation crops, with the weights it has. The results are written into `pictures`."""
+    pictures.mkdir(exist_ok=True)
     rows: list[dict[str, float]] = []
     latents: list[Tensor] = []
     for number, (hr, lr) in enumerate(stage.validation):
@@ -121,12 +131,14 @@ def figures(stage: AlloSR2Stage, suite: MetricSuite) -> dict[str, float]:
         four = suite.measure(result.four_steps, suite.reference(hr))
         rows.append(measured | {"curvature": result.curvature, "gap_4_steps": measured["psnr_y"] - four["psnr_y"]})
         latents.append(result.z_hr)
+        save_image(pictures / f"{number:02d}.png", result.picture[0].permute(1, 2, 0))
     means = {}
     for name in rows[0]:
         values = [row[name] for row in rows if math.isfinite(row[name])]
         if values:  # a metric may need larger pictures
             means[name] = statistics.fmean(values)
-    return means | {"drift": flow_matching_error(stage.trained["velocity"], latents)}
+    drift, of_prior = (flow_matching_error(velocity, latents) for velocity in (stage.trained["velocity"], stage.prior))
+    return means | {"drift": drift, "drift_prior": of_prior}
 
 
 def _hours(run: Path) -> float:
@@ -146,6 +158,23 @@ def table(found: Mapping[str, list[Mapping[str, float]]]) -> str:
             cells.append(cell + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""))
         lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def sheet(ablation: Ablation, rows: int = 6, side: int = 192) -> Tensor:
+    """Rows of one photograph's centre by every finished variant (its first finished seed), as [1, 3, H, W]."""
+    runs = [Path(ablation.dir) / f"{name}-{seed}" for name in ablation.variants for seed in ablation.seeds]
+    first = {run.name.rpartition("-")[0]: run for run in reversed(runs) if (run / FIGURES).exists()}
+    folders = [first[name] / PICTURES for name in ablation.variants if name in first]
+    if not folders:
+        raise AlloSR2Error(f"expected finished runs in {ablation.dir}; there is none")
+    names = evenly(sorted(path.relative_to(folders[0]) for path in folders[0].iterdir()), rows)
+    crops = [[centre_crop(_rgb(folder / name), side) for folder in folders] for name in names]
+    smallest = min(crop.shape[-1] for row in crops for crop in row)
+    return tile_rows([[crop[..., :smallest, :smallest] for crop in row] for row in crops])
+
+
+def _rgb(path: Path) -> np.ndarray:
+    return load_image(path).rgb_HWC.mul(255).round().byte().numpy()
 
 
 def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:
@@ -168,6 +197,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--hours", type=float, default=math.inf, help="stop, resumably, after so many hours")
     parser.add_argument("--root", type=Path, default=Path("data"), help="where the metrics' weights are")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--sheet", type=Path, help="draw the pictures of what is there; run nothing")
     arguments = parser.parse_args(argv)
     ablation = load_ablation(arguments.config)
     base = load_config(Path(ablation.base))
@@ -177,7 +207,10 @@ def main(argv: list[str]) -> int:
         raise AlloSR2Error(
             f"--only: expected names of variants ({', '.join(ablation.variants)}); got {', '.join(unknown)}"
         )
-    if not arguments.table:
+    if arguments.sheet:
+        arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
+        save_image(arguments.sheet, sheet(ablation)[0].permute(1, 2, 0))
+    if not (arguments.table or arguments.sheet):
         suite, deadline = load_metric_suite(arguments.root), time.monotonic() + 3600 * arguments.hours
         for seed in ablation.seeds[: arguments.seeds]:
             for name in names:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
 from tests.support.random_metrics import random_suite
@@ -50,6 +51,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "base": str(config),
         "dir": str(root / "ablation"),
         "seeds": [1, 2],
+        "crop": 64,
         "steps": 4,
         "decay": 2,
         "variants": {"full": {}, "noise": noise},
@@ -77,13 +79,25 @@ def test_runs_are_made_once_and_go_on(
         "noise-2",
     ]
     found = collect(load_ablation(study / "ablation.toml"))
-    assert {"psnr_y", "st_lpips_vgg", "hed_dists", "curvature", "gap_4_steps", "drift", "hours"} <= found["noise"][
-        0
-    ].keys()
+    assert {
+        "psnr_y",
+        "st_lpips_vgg",
+        "hed_dists",
+        "curvature",
+        "gap_4_steps",
+        "drift",
+        "drift_prior",
+        "hours",
+    } <= found["noise"][0].keys()
     assert found["full"][0]["psnr_y"] != found["noise"][0]["psnr_y"]
     capsys.readouterr()
     assert main([*command, "--table"]) == 0
     assert capsys.readouterr().out.count("| 2 |") == 2
+    assert main([*command, "--sheet", str(study / "sheet.png")]) == 0
+    with Image.open(study / "sheet.png") as sheet:
+        assert sheet.size == (2 * 64 + 4, 64)  # one photograph, two variants
+        left, right = (sheet.crop((x, 0, x + 64, 64)).tobytes() for x in (0, 68))
+    assert left != right
 
 
 def test_the_table_gives_mean_and_deviation() -> None:
@@ -110,7 +124,14 @@ def test_mistakes_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ablate, "load_metric_suite", lambda root: random_suite())
-    settings = {"base": str(study / "tiny.toml"), "dir": str(tmp_path), "seeds": [1], "steps": 2, "decay": 1}
+    settings = {
+        "base": str(study / "tiny.toml"),
+        "dir": str(tmp_path),
+        "seeds": [1],
+        "crop": 64,
+        "steps": 2,
+        "decay": 1,
+    }
     settings |= {"variants": {"full": {}}} | change
     path = tmp_path / "wrong.toml"
     path.write_text(to_toml(settings), encoding="utf-8")
