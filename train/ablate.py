@@ -5,7 +5,8 @@ python -m train ablate --config train/ablation.toml [--only full,no_atm] [--seed
 
 Runs what is missing, one variant and seed after the other, and goes on where it stopped when it is called again.
 --table and --sheet only show what is there. Figures are those of the validation photographs at the end of each run:
-mean and standard deviation over the seeds. The sheet has a row per photograph and a column per variant, in the file's order.
+mean and standard deviation over the seeds. The sheet has a row per photograph and a column per variant, in the order of
+the file.
 """
 
 from __future__ import annotations
