@@ -61,7 +61,6 @@ class SNRHead(nn.Module):
         self.params = params
         c = params.hidden
         self.conv_in = _conv3(params.latent_channels, c)
-        self.first = HeadBlock(c)
         self.shrink = nn.ModuleList(_conv3(c, c, stride=2) for _ in range(params.levels))
         self.blocks = nn.ModuleList(HeadBlock(c) for _ in range(params.levels))
         # Noise and blocking are alike everywhere in a picture, and clearer together: a global summary helps each cell.
@@ -69,13 +68,13 @@ class SNRHead(nn.Module):
         self.last = HeadBlock(c)
         self.out = nn.Conv2d(c, 1, 1)
 
-    def _log_power(self, z_lr: Tensor) -> Tensor:
+    def log_power(self, z_lr: Tensor) -> Tensor:
         """log of the local mean squared error, [B, 1, h', w'], h' = ceil(h / 2^levels)."""
         if z_lr.ndim != 4 or z_lr.shape[1] != self.params.latent_channels:
             raise AlloSR2Error(
                 f"expected z_L of shape [B, {self.params.latent_channels}, h, w]; got {tuple(z_lr.shape)}"
             )
-        h = self.first(self.conv_in(z_lr))
+        h = self.conv_in(z_lr)
         for shrink, block in zip(self.shrink, self.blocks, strict=True):
             h = block(shrink(F.silu(h)))
         mean_B2C = torch.cat([h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3)).add(1e-6).sqrt()], dim=1)
@@ -83,11 +82,11 @@ class SNRHead(nn.Module):
         return self.out(F.silu(h)).float().clamp(-14.0, 6.0)
 
     def forward(self, z_lr: Tensor) -> Tensor:
-        return 0.5 * self._log_power(z_lr).flatten(1).exp().mean(dim=1).log()
+        return log_rho(self.log_power(z_lr))
 
     def local_map(self, z_lr: Tensor) -> Tensor:
         """Local rho, [B, 1, h, w] at the size of z_L."""
-        rho = (0.5 * self._log_power(z_lr)).exp()
+        rho = (0.5 * self.log_power(z_lr)).exp()
         return F.interpolate(rho, size=z_lr.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -98,18 +97,24 @@ def paired_rho(z_lr: Tensor, z_hr: Tensor) -> Tensor:
     return rms(z_lr - z_hr)
 
 
-def head_loss(head: SNRHead, z_lr: Tensor, z_hr: Tensor) -> dict[str, Tensor]:
-    """{"snr_head": mean squared error of log rho, "snr_map": of the local log power}. Latents are detached."""
-    z_lr, error = z_lr.detach(), (z_lr - z_hr).detach().float()
-    log_power = head._log_power(z_lr)
-    log_rho_B = 0.5 * log_power.flatten(1).exp().mean(dim=1).log()
+def log_rho(log_power: Tensor) -> Tensor:
+    """log rho of a map of log power, [B, 1, h', w'] -> [B]."""
+    return 0.5 * log_power.flatten(1).exp().mean(dim=1).log()
+
+
+def head_loss(log_power: Tensor, z_lr: Tensor, z_hr: Tensor) -> dict[str, Tensor]:
+    """{"snr_head": mean squared error of log rho, "snr_map": of the local log power}; the latents are the truth.
+
+    log_power: `SNRHead.log_power` of z_L, computed without a gradient into it.
+    """
+    error = (z_lr - z_hr).detach().float()
     local = (
         F.adaptive_avg_pool2d(error.square().mean(dim=1, keepdim=True), (log_power.shape[-2], log_power.shape[-1]))
         .clamp(min=1e-6)
         .log()
     )
     target_B = rms(error).clamp(min=1e-4).log()
-    return {"snr_head": (log_rho_B - target_B).square().mean(), "snr_map": (log_power - local).square().mean()}
+    return {"snr_head": (log_rho(log_power) - target_B).square().mean(), "snr_map": (log_power - local).square().mean()}
 
 
 def calibrated_t(rho_N: Tensor) -> float:

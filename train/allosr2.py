@@ -23,7 +23,7 @@ from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_exc
 from allosr2_core.losses.perceptual import feature_distance, perceptual, texture_distance
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.networks import NullFlux
-from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
+from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, log_rho, paired_rho
 
 from .config import Config
 from .data import bicubic_up, mix_seed, random_window, training_crops
@@ -63,7 +63,8 @@ class FeatureDistance(nn.Module):
 TRUNKS: dict[str, Callable[[Path], nn.Module]] = {
     "st_lpips_alex": lambda root: load_st_lpips("alex", root),
     "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
-    "texture_alex": lambda root: FeatureDistance(load_st_lpips("alex", root), texture_distance),
+    "alex_l2": lambda root: load_st_lpips("alex_l2", root),
+    "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
     "texture_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), texture_distance),
 }
 """Perceptual distances by the names that configurations use."""
@@ -169,7 +170,8 @@ class AlloSR2Stage(Stage):
         z_lr = self.encode_lr(batch["lr"])
 
         own_B = t_from_rho(paired_rho(z_lr.detach(), z_hr)).clamp(stage.t_min, stage.t_max)
-        guess_B = self._guess(self.trained["snr_head"], z_lr)
+        log_power = self.trained["snr_head"].log_power(z_lr.detach())
+        guess_B = self._guess(log_rho(log_power))
         t_B = self._start_times(own_B, guess_B, draws)
 
         z_from = self._noised(z_lr, t_B, draws)
@@ -204,7 +206,7 @@ class AlloSR2Stage(Stage):
         if stage.atm_match and not straightening and step >= stage.atm_from:
             times, noise = self._atm_draw(z, draws)
             terms |= match(z_hat[few], noise, times, fake=lambda z_t, u: velocity(z_t, -u), real=self.prior)
-        terms |= head_loss(self.trained["snr_head"], z_lr, z_hr)
+        terms |= head_loss(log_power, z_lr, z_hr)
         return terms | {"t_mean": t_B.mean(), "t_std": t_B.std(correction=0), "t_error": (guess_B - own_B).abs().mean()}
 
     def encode_hr(self, pixels: Tensor) -> Tensor:
@@ -222,11 +224,11 @@ class AlloSR2Stage(Stage):
             return network(z_t, t)
 
     @torch.no_grad()
-    def _guess(self, head: nn.Module, z_lr: Tensor) -> Tensor:
-        """The head's t* of each latent, within the trained range: what inference starts from."""
+    def _guess(self, log_rho_B: Tensor) -> Tensor:
+        """The time of the head's guess, within the trained range: what inference starts from."""
         if self.stage.t_fixed:
-            return torch.full((z_lr.shape[0],), self.stage.t_fixed, device=z_lr.device)
-        return t_from_rho(head(z_lr.detach()).exp()).clamp(self.stage.t_min, self.stage.t_max)
+            return torch.full_like(log_rho_B, self.stage.t_fixed)
+        return t_from_rho(log_rho_B.exp()).clamp(self.stage.t_min, self.stage.t_max)
 
     def _start_times(self, own_B: Tensor, guess_B: Tensor, draws: Draws) -> Tensor:
         """Where each pair's one step starts: at the head's guess or its own t*, jittered.
@@ -256,7 +258,7 @@ class AlloSR2Stage(Stage):
         """
         stage, velocity, decode = self.stage, self.trained["velocity"], self.codec.network.decode
         z_hr, z_lr = self.encode_hr(hr.mul(2).sub(1)), self.encode_lr(lr)
-        t = self._guess(self.trained["snr_head"], z_lr)
+        t = self._guess(self.trained["snr_head"](z_lr))
         own = t_from_rho(paired_rho(z_lr, z_hr)).clamp(stage.t_min, stage.t_max)
         t_paired = t if stage.t_fixed else own
         z_lr = self._noised(z_lr, t, Draws.seeded(number))

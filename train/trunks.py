@@ -68,8 +68,15 @@ class BlurPool(nn.Module):
         return F.conv2d(padded, self.filt, stride=2, groups=x_BCHW.shape[1])
 
 
-def _alex_slices() -> list[list[nn.Module]]:
-    pool = lambda: nn.MaxPool2d(kernel_size=3, stride=1)  # noqa: E731
+class L2Pool(nn.Module):
+    """Root mean square over 3 x 3, stride 1: where max pooling sees the strongest response alone."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.avg_pool2d(x_BCHW.float().square(), kernel_size=3, stride=1).add(1e-12).sqrt().to(x_BCHW)
+
+
+def _alex_slices(*, smooth: bool) -> list[list[nn.Module]]:
+    pool = lambda: L2Pool() if smooth else nn.MaxPool2d(kernel_size=3, stride=1)  # noqa: E731
     return [
         [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()],
         [pool(), BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
@@ -109,15 +116,17 @@ class InputScaling(nn.Module):
 class STLPIPS(FeatureTrunk):
     """Shift-tolerant LPIPS. forward(x, y) -> (B,), 0 = same picture, lower = closer; differentiable in x and y.
 
-    Module names follow the published state dict, so it loads strictly.
+    Module names follow the published state dict, so it loads strictly. "alex_l2" is not the published metric: it pools
+    by root mean square, as DISTS does. A network trained against max pooling learns to paint single dots, for each wins
+    every 3 x 3 window it lies in.
     """
 
-    def __init__(self, net: Literal["alex", "vgg"]) -> None:
+    def __init__(self, net: Literal["alex", "alex_l2", "vgg"]) -> None:
         super().__init__()
-        if net not in ("alex", "vgg"):
-            raise AlloSR2Error(f"ST-LPIPS trunk must be 'alex' or 'vgg', got {net!r}")
-        slices = _alex_slices() if net == "alex" else _vgg_slices()
-        widths = (64, 192, 384, 256, 256) if net == "alex" else (64, 128, 256, 512, 512)
+        if net not in ("alex", "alex_l2", "vgg"):
+            raise AlloSR2Error(f"ST-LPIPS trunk must be 'alex', 'alex_l2' or 'vgg', got {net!r}")
+        slices = _vgg_slices() if net == "vgg" else _alex_slices(smooth=net == "alex_l2")
+        widths = (64, 128, 256, 512, 512) if net == "vgg" else (64, 192, 384, 256, 256)
         self.scaling_layer = InputScaling()
         self.net = nn.Module()
         index = 0  # layers are numbered through all slices
@@ -155,10 +164,10 @@ class STLPIPS(FeatureTrunk):
         return self.distance(self.features(x_BCHW), self.features(y_BCHW))
 
 
-def load_st_lpips(net: Literal["alex", "vgg"], root: Path | str) -> STLPIPS:
+def load_st_lpips(net: Literal["alex", "alex_l2", "vgg"], root: Path | str) -> STLPIPS:
     """Published ST-LPIPS weights, fetched into `root` on first use."""
     model = STLPIPS(net)
-    path = ensure("st-lpips", root) / f"{net}_shift_tolerant.pth"
+    path = ensure("st-lpips", root) / f"{net.removesuffix('_l2')}_shift_tolerant.pth"
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
     return model
 

@@ -14,6 +14,7 @@ from train.trunks import (
     BlurPool,
     EfficientNetLite0,
     FeatureTrunk,
+    L2Pool,
     SamePadConv2d,
     fold_batch_norm,
     hed_dataset_names,
@@ -22,7 +23,7 @@ from train.trunks import (
 )
 
 
-@pytest.fixture(scope="module", params=["alex", "vgg", "lite0", "hed"])
+@pytest.fixture(scope="module", params=["alex", "alex_l2", "vgg", "lite0", "hed"])
 def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
     torch.manual_seed(0)
     if request.param == "lite0":
@@ -107,6 +108,19 @@ def test_st_lpips_is_zero_for_equal_pictures_and_symmetric(net: str) -> None:
     assert model(x, y).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model(x, y).dtype == torch.float32
+
+
+def test_smooth_pooling_is_a_root_mean_square_and_a_dot_does_not_win_its_window() -> None:
+    flat = torch.full((1, 1, 5, 5), 0.7)
+    assert torch.allclose(L2Pool()(flat), torch.full((1, 1, 3, 3), 0.7))
+    dot = torch.zeros(1, 1, 5, 5)
+    dot[0, 0, 2, 2] = 1.0
+    assert torch.allclose(L2Pool()(dot), torch.full((1, 1, 3, 3), 1 / 3))  # a maximum would be 1 at all nine
+    smooth, sharp = STLPIPS("alex_l2"), STLPIPS("alex")
+    smooth.load_state_dict(sharp.state_dict())  # pooling has no weights
+    x = picture(1, 64, 64)
+    assert not torch.allclose(smooth.features(x)[-1], sharp.features(x)[-1])
+    assert torch.equal(smooth.features(x)[0], sharp.features(x)[0])
 
 
 def test_st_lpips_distance_formula() -> None:
