@@ -72,13 +72,33 @@ class L2Pool(nn.Module):
     """Root mean square over 3 x 3, stride 1: where max pooling sees the strongest response alone."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return F.avg_pool2d(x_BCHW.float().square(), kernel_size=3, stride=1).add(1e-12).sqrt().to(x_BCHW)
+        return F.avg_pool2d(x_BCHW.square(), kernel_size=3, stride=1).add(1e-12).sqrt()
+
+
+class BlurredConv(nn.Conv2d):
+    """A convolution and the blur-pool after it as the one convolution of stride 2 that they are: a third of the work.
+
+    Weights are those of the convolution alone, so that published ones load. Equal to the two layers but within four
+    pixels of the border, where those mirror the response and this one sees zeros.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        row = torch.tensor([1.0, 2.0, 1.0], device=self.weight.device)
+        blur = (row[:, None] * row[None, :] / 16.0).expand(1, 1, 3, 3)
+        out, channels, kernel, _ = self.weight.shape
+        planes = F.pad(self.weight.view(out * channels, 1, kernel, kernel), (2, 2, 2, 2))
+        weight = F.conv2d(planes, blur).view(out, channels, kernel + 2, kernel + 2)
+        (padding, _) = self.padding
+        return F.conv2d(input, weight, self.bias, stride=2, padding=int(padding) + 2)
 
 
 def _alex_slices(*, smooth: bool) -> list[list[nn.Module]]:
     pool = lambda: L2Pool() if smooth else nn.MaxPool2d(kernel_size=3, stride=1)  # noqa: E731
+    first: tuple[nn.Module, nn.Module] = (nn.Conv2d(3, 64, 11, padding=2), BlurPool(64))
+    if smooth:
+        first = (BlurredConv(3, 64, 11, padding=2), nn.Identity())
     return [
-        [nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()],
+        [*first, nn.ReLU()],
         [pool(), BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
         [pool(), BlurPool(192), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()],
         [nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()],
@@ -168,7 +188,10 @@ def load_st_lpips(net: Literal["alex", "alex_l2", "vgg"], root: Path | str) -> S
     """Published ST-LPIPS weights, fetched into `root` on first use."""
     model = STLPIPS(net)
     path = ensure("st-lpips", root) / f"{net.removesuffix('_l2')}_shift_tolerant.pth"
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if net == "alex_l2":
+        del state["net.slice1.1.filt"]  # BlurredConv's own
+    model.load_state_dict(state, strict=True)
     return model
 
 

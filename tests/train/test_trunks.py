@@ -12,6 +12,7 @@ from train.trunks import (
     LITE0_BN_EPS,
     STLPIPS,
     BlurPool,
+    BlurredConv,
     EfficientNetLite0,
     FeatureTrunk,
     L2Pool,
@@ -116,11 +117,16 @@ def test_smooth_pooling_is_a_root_mean_square_and_a_dot_does_not_win_its_window(
     dot = torch.zeros(1, 1, 5, 5)
     dot[0, 0, 2, 2] = 1.0
     assert torch.allclose(L2Pool()(dot), torch.full((1, 1, 3, 3), 1 / 3))  # a maximum would be 1 at all nine
-    smooth, sharp = STLPIPS("alex_l2"), STLPIPS("alex")
-    smooth.load_state_dict(sharp.state_dict())  # pooling has no weights
-    x = picture(1, 64, 64)
-    assert not torch.allclose(smooth.features(x)[-1], sharp.features(x)[-1])
-    assert torch.equal(smooth.features(x)[0], sharp.features(x)[0])
+
+
+def test_a_convolution_and_its_blur_are_one_convolution() -> None:
+    torch.manual_seed(0)
+    one, conv = BlurredConv(3, 8, 11, padding=2), torch.nn.Conv2d(3, 8, 11, padding=2)
+    conv.load_state_dict(one.state_dict())
+    for size in ((64, 72), (33, 40)):
+        both, fused = BlurPool(8)(conv(picture(1, *size))), one(picture(1, *size))
+        assert fused.shape == both.shape
+        torch.testing.assert_close(fused[..., 2:-2, 2:-2], both[..., 2:-2, 2:-2], atol=1e-5, rtol=1e-5)
 
 
 def test_st_lpips_distance_formula() -> None:
