@@ -86,8 +86,8 @@ class BlurredConv(nn.Conv2d):
         row = torch.tensor([1.0, 2.0, 1.0], device=self.weight.device)
         blur = (row[:, None] * row[None, :] / 16.0).expand(1, 1, 3, 3)
         out, channels, kernel, _ = self.weight.shape
-        planes = F.pad(self.weight.view(out * channels, 1, kernel, kernel), (2, 2, 2, 2))
-        weight = F.conv2d(planes, blur).view(out, channels, kernel + 2, kernel + 2)
+        planes = F.pad(self.weight.reshape(out * channels, 1, kernel, kernel), (2, 2, 2, 2))
+        weight = F.conv2d(planes, blur).reshape(out, channels, kernel + 2, kernel + 2)
         (padding, _) = self.padding
         return F.conv2d(input, weight, self.bias, stride=2, padding=int(padding) + 2)
 

@@ -121,7 +121,8 @@ def test_smooth_pooling_is_a_root_mean_square_and_a_dot_does_not_win_its_window(
 
 def test_a_convolution_and_its_blur_are_one_convolution() -> None:
     torch.manual_seed(0)
-    one, conv = BlurredConv(3, 8, 11, padding=2), torch.nn.Conv2d(3, 8, 11, padding=2)
+    one = BlurredConv(3, 8, 11, padding=2).to(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(3, 8, 11, padding=2)
     conv.load_state_dict(one.state_dict())
     for size in ((64, 72), (33, 40)):
         both, fused = BlurPool(8)(conv(picture(1, *size))), one(picture(1, *size))
