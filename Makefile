@@ -34,7 +34,7 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# About three hours on two cores. Every step resumes where it stopped when the command is run again.
+# About twelve hours on two cores. Every step resumes where it stopped when the command is run again.
 train-mini: $(VENV)/.ready
 	$(BIN)/python -m train photos
 	$(BIN)/python -m train autoencoder --config $(CONFIG)

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.unet import count_parameters
 from tests.support.tiny_training import tiny_table, to_toml
+from train.allosr2 import TRUNKS
 from train.config import Config, OptimConfig, from_table, load_config
+from train.models import build_codec, build_velocity
+from train.optimizers import make_optimizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -44,6 +49,11 @@ def test_the_configurations_we_ship_are_read(path: Path) -> None:
     config = load_config(path)
     assert config.data.crop % 16 == 0
     assert not Path(config.run.dir).is_absolute() and not Path(config.data.root).is_absolute()
+    with torch.device("meta"):
+        assert count_parameters(build_velocity(config)) > 1e6 and count_parameters(build_codec(config)) > 1e5
+    assert config.allosr2.trunks and set(config.allosr2.trunks) <= TRUNKS.keys()
+    for stage in (config.autoencoder, config.prior, config.allosr2):
+        make_optimizer(stage.optim, [{"params": [torch.nn.Parameter(torch.zeros(2))]}])
 
 
 def test_a_misspelt_key_is_named_with_the_nearest(tmp_path: Path) -> None:
