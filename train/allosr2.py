@@ -6,7 +6,6 @@ pairs start at the guess, as they will at inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ from allosr2_core.flow import check_init, euler, interpolate, one_step, start_st
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
-from allosr2_core.losses.perceptual import feature_distance, perceptual, texture_distance
+from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.networks import NullFlux
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, log_rho, paired_rho
@@ -28,13 +27,13 @@ from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, log_rho, paired_
 from .config import Config
 from .data import bicubic_up, mix_seed, random_window, training_crops
 from .degradation import SCALE, degrade
+from .distances import load_distance
 from .draws import Draws
 from .metrics.lattice import lattice
 from .models import latent_channels, load_codec, load_velocity
 from .preview import busiest_crop, centre_crop, psnr, strip, to_picture, validation_crops
 from .prior import flow_matching_error
 from .stage import Stage
-from .trunks import FeatureTrunk, load_efficientnet_lite0, load_st_lpips
 from .tuned import Tuned
 
 HEAD_HIDDEN, HEAD_LEVELS = 64, 3
@@ -43,38 +42,6 @@ MAX_SHIFT = 4.0
 """Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
 VALIDATION_SIDE = 256
 LATTICE_PERIODS = (4, 8, 16)
-
-Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-class FeatureDistance(nn.Module):
-    """Distance of two pictures in [0, 1] in the features of a trunk."""
-
-    def __init__(self, trunk: FeatureTrunk, distance: Callable[[list[Tensor], list[Tensor]], Tensor]) -> None:
-        super().__init__()
-        self.trunk, self.distance = trunk, distance
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        with torch.no_grad():
-            features_y = self.trunk.features(y)
-        return self.distance(self.trunk.features(x), features_y)
-
-
-TRUNKS: dict[str, Callable[[Path], nn.Module]] = {
-    "st_lpips_alex": lambda root: load_st_lpips("alex", root),
-    "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
-    "alex_l2": lambda root: load_st_lpips("alex_l2", root),
-    "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
-    "texture_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), texture_distance),
-}
-"""Perceptual distances by the names that configurations use."""
-
-
-def load_trunk(name: str, root: Path) -> nn.Module:
-    """A frozen perceptual distance by its configured name."""
-    if name not in TRUNKS:
-        raise AlloSR2Error(f"expected trunks of {', '.join(map(repr, TRUNKS))}; got {name!r}")
-    return TRUNKS[name](root)
 
 
 @dataclass(frozen=True)
@@ -126,7 +93,7 @@ class AlloSR2Stage(Stage):
             }
         )
         data_root = Path(config.data.root).parent
-        self.trunks = nn.ModuleList(load_trunk(name, data_root) for name in self.stage.trunks)
+        self.trunks = nn.ModuleList(load_distance(name, data_root) for name in self.stage.trunks)
         self.to(memory_format=torch.channels_last)
         # Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
         centre, busy = (validation_crops(config, VALIDATION_SIDE, crop) for crop in (centre_crop, busiest_crop))

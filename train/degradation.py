@@ -219,8 +219,7 @@ def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     pad = kernel.shape[-1] // 2
     mode = "reflect" if min(x.shape[-2:]) > pad else "replicate"
     padded = F.pad(x, (pad, pad, pad, pad), mode=mode)
-    channels = x.shape[1]
-    return F.conv2d(padded, kernel.expand(channels, 1, *kernel.shape), groups=channels)
+    return F.conv2d(padded.transpose(0, 1), kernel[None, None]).transpose(0, 1)
 
 
 # --- resize, noise, JPEG ------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import torch
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.unet import count_parameters
 from tests.support.tiny_training import tiny_table, to_toml
-from train.allosr2 import TRUNKS
 from train.config import Config, OptimConfig, from_table, load_config
+from train.distances import DISTANCES
 from train.models import build_codec, build_velocity
 from train.optimizers import make_optimizer
 
@@ -51,7 +51,7 @@ def test_the_configurations_we_ship_are_read(path: Path) -> None:
     assert not Path(config.run.dir).is_absolute() and not Path(config.data.root).is_absolute()
     with torch.device("meta"):
         assert count_parameters(build_velocity(config)) > 1e6 and count_parameters(build_codec(config)) > 1e5
-    assert config.allosr2.trunks and set(config.allosr2.trunks) <= TRUNKS.keys()
+    assert config.allosr2.trunks and set(config.allosr2.trunks) <= DISTANCES.keys()
     for stage in (config.autoencoder, config.prior, config.allosr2):
         make_optimizer(stage.optim, [{"params": [torch.nn.Parameter(torch.zeros(2))]}])
 

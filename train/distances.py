@@ -1,0 +1,49 @@
+"""The perceptual distances that the SR stage is trained with, by name. What evaluation measures is in train.metrics.
+
+"alex_l2" is ST-LPIPS on a trunk that pools by root mean square (see `trunks.STLPIPS`); "texture_*" compare means and
+covariances of features in the form of DISTS; "st_lpips_alex" is the published metric, kept for comparisons: trained
+against it, a network paints dots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.losses.perceptual import feature_distance, texture_distance
+
+from .trunks import FeatureTrunk, load_efficientnet_lite0, load_st_lpips
+
+
+class FeatureDistance(nn.Module):
+    """Distance of two pictures in [0, 1] in the features of a trunk."""
+
+    def __init__(self, trunk: FeatureTrunk, distance: Callable[[list[Tensor], list[Tensor]], Tensor]) -> None:
+        super().__init__()
+        self.trunk, self.distance = trunk, distance
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            features_y = self.trunk.features(y)
+        return self.distance(self.trunk.features(x), features_y)
+
+
+DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
+    "st_lpips_alex": lambda root: load_st_lpips("alex", root),
+    "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
+    "alex_l2": lambda root: load_st_lpips("alex_l2", root),
+    "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
+    "texture_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), texture_distance),
+}
+"""Perceptual distances by the names that configurations use."""
+
+
+def load_distance(name: str, root: Path) -> nn.Module:
+    """A frozen perceptual distance by its configured name."""
+    if name not in DISTANCES:
+        raise AlloSR2Error(f"expected trunks of {', '.join(map(repr, DISTANCES))}; got {name!r}")
+    return DISTANCES[name](root)
