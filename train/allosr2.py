@@ -18,7 +18,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import check_init, euler, interpolate, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
-from allosr2_core.losses.lattice import lattice_excess, patch_repeat, repeat_excess
+from allosr2_core.losses.lattice import checker_excess, checker_share, lattice_excess, patch_repeat, repeat_excess
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.networks import NullFlux
@@ -118,6 +118,7 @@ class AlloSR2Stage(Stage):
             "snr_head",
             "lattice",
             "repeat",
+            "checker",
             "decode",
         )
         weights = {name: float(getattr(self.stage, name)) for name in names}
@@ -149,6 +150,8 @@ class AlloSR2Stage(Stage):
             terms |= lattice_excess(pixels, hr, self.period)
         if stage.repeat:
             terms |= repeat_excess(pixels, hr, self.period)
+        if stage.checker:
+            terms |= checker_excess(pixels, hr)
         if self.trunks and step >= stage.perceptual_from:
             offset = draws.common(2) * MAX_SHIFT
             view, view_hr = random_window(pixels, hr, stage.perceptual_crop, draws.generator)
@@ -257,6 +260,8 @@ class AlloSR2Stage(Stage):
                 "psnr_decode": psnr(result.decoded, hr),
                 "repeat4": float(patch_repeat(result.picture, 4).abs()),
                 "repeat4_hr": float(patch_repeat(hr, 4).abs()),
+                "checker": float(checker_share(result.picture)),
+                "checker_hr": float(checker_share(hr)),
                 "t_error": result.t_error,
                 "curvature": result.curvature,
             }

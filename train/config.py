@@ -216,6 +216,7 @@ class AlloSR2StageConfig:
     snr_head: float
     lattice: float
     repeat: float
+    checker: float
     decode: float
 
 

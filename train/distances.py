@@ -1,8 +1,9 @@
 """The perceptual distances that the SR stage is trained with, by name. What evaluation measures is in train.metrics.
 
 "alex_l2" is ST-LPIPS on a trunk that pools by root mean square (see `trunks.STLPIPS`); "texture_*" compare means and
-covariances of features in the form of DISTS; "st_lpips_alex" is the published metric, kept for comparisons: trained
-against it, a network paints dots.
+covariances of features in the form of DISTS; "_smooth" trunks blur before every stride. "st_lpips_alex" and
+"efficientnet_lite0" are the published networks, kept for comparisons: trained against them, a network paints dots and
+checkerboards.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
     "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
     "alex_l2": lambda root: load_st_lpips("alex_l2", root),
     "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
-    "texture_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), texture_distance),
+    "lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), feature_distance),
+    "texture_lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), texture_distance),
 }
 """Perceptual distances by the names that configurations use."""
 

@@ -75,6 +75,15 @@ class L2Pool(nn.Module):
         return F.avg_pool2d(x_BCHW.square(), kernel_size=3, stride=1).add(1e-12).sqrt()
 
 
+def blurred(weight: Tensor) -> Tensor:
+    """Convolution kernels [O, I, k, k] followed by [1 2 1] x [1 2 1] / 16: kernels [O, I, k + 2, k + 2]."""
+    row = torch.tensor([1.0, 2.0, 1.0], device=weight.device)
+    blur = (row[:, None] * row[None, :] / 16.0).expand(1, 1, 3, 3)
+    out, channels, kernel, _ = weight.shape
+    planes = F.pad(weight.reshape(out * channels, 1, kernel, kernel), (2, 2, 2, 2))
+    return F.conv2d(planes, blur).reshape(out, channels, kernel + 2, kernel + 2)
+
+
 class BlurredConv(nn.Conv2d):
     """A convolution and the blur-pool after it as the one convolution of stride 2 that they are: a third of the work.
 
@@ -83,13 +92,8 @@ class BlurredConv(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        row = torch.tensor([1.0, 2.0, 1.0], device=self.weight.device)
-        blur = (row[:, None] * row[None, :] / 16.0).expand(1, 1, 3, 3)
-        out, channels, kernel, _ = self.weight.shape
-        planes = F.pad(self.weight.reshape(out * channels, 1, kernel, kernel), (2, 2, 2, 2))
-        weight = F.conv2d(planes, blur).reshape(out, channels, kernel + 2, kernel + 2)
         (padding, _) = self.padding
-        return F.conv2d(input, weight, self.bias, stride=2, padding=int(padding) + 2)
+        return F.conv2d(input, blurred(self.weight), self.bias, stride=2, padding=int(padding) + 2)
 
 
 def _alex_slices(*, smooth: bool) -> list[list[nn.Module]]:
@@ -219,12 +223,19 @@ LITE0_BN_EPS = 1e-3
 class SamePadConv2d(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding: output side ceil(side / stride), the odd pixel goes right/below."""
 
+    smooth = False
+    """Whether the response is blurred by [1 2 1] before a stride takes every other value of it."""
+
     def forward(self, input: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         total = [max((math.ceil(side / stride) - 1) * stride + kernel - side, 0) for side in input.shape[2:]]
         (top, left) = (total[0] // 2, total[1] // 2)
-        padded = F.pad(input, (left, total[1] - left, top, total[0] - top)) if any(total) else input
-        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+        blur = self.smooth and stride > 1
+        extra = 1 if blur else 0
+        sides = (left + extra, total[1] - left + extra, top + extra, total[0] - top + extra)
+        padded = F.pad(input, sides) if any(sides) else input
+        weight = blurred(self.weight) if blur else self.weight
+        return F.conv2d(padded, weight, self.bias, self.stride, groups=self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -245,9 +256,14 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(FeatureTrunk):
-    """First eleven blocks of EfficientNet-Lite0. features(x) -> 4 maps: 16 x H/2, 24 x H/4, 40 x H/8, 112 x H/16."""
+    """First eleven blocks of EfficientNet-Lite0. features(x) -> 4 maps: 16 x H/2, 24 x H/4, 40 x H/8, 112 x H/16.
 
-    def __init__(self) -> None:
+    `smooth`: strides are preceded by a blur (Zhang 2019), with the same weights. As published, the first layer takes
+    every other pixel: a checkerboard of single pixels looks like a change of tone to it, and a network trained against
+    it paints one.
+    """
+
+    def __init__(self, *, smooth: bool = False) -> None:
         super().__init__()
         self.stem = SamePadConv2d(3, 32, 3, stride=2)
         blocks: list[nn.Module] = []
@@ -256,6 +272,9 @@ class EfficientNetLite0(FeatureTrunk):
             blocks.append(InvertedResidual(kernel, stride, expansion, width, channels))
             width = channels
         self.blocks = nn.ModuleList(blocks)
+        for module in self.modules():
+            if isinstance(module, SamePadConv2d):
+                module.smooth = smooth
         self.freeze()
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
@@ -294,9 +313,9 @@ def lite0_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def load_efficientnet_lite0(root: Path | str) -> EfficientNetLite0:
+def load_efficientnet_lite0(root: Path | str, *, smooth: bool = False) -> EfficientNetLite0:
     """Published EfficientNet-Lite0 weights, fetched into `root` on first use."""
-    model = EfficientNetLite0()
+    model = EfficientNetLite0(smooth=smooth)
     path = ensure("efficientnet-lite0", root) / "efficientnet-lite0.pth"
     model.load_state_dict(lite0_state(torch.load(path, map_location="cpu", weights_only=True)), strict=True)
     return model

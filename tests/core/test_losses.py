@@ -9,7 +9,14 @@ from torch import Tensor
 
 from allosr2_core.flow import INITS, Init, rms, sr_state, sr_velocity, t_from_rho
 from allosr2_core.losses.fatc import anchor, curvature, fatc
-from allosr2_core.losses.lattice import lattice_excess, patch_repeat, phase_contrast, repeat_excess
+from allosr2_core.losses.lattice import (
+    checker_excess,
+    checker_share,
+    lattice_excess,
+    patch_repeat,
+    phase_contrast,
+    repeat_excess,
+)
 from allosr2_core.losses.perceptual import feature_distance, perceptual, shift, texture_distance
 from allosr2_core.losses.reconstruction import CHARBONNIER_EPS, charbonnier, reconstruction
 
@@ -277,6 +284,36 @@ def test_patch_repeat_sees_a_motif_that_repeats_and_one_that_alternates() -> Non
     assert float(patch_repeat(alternating, 4)) < -0.5
     assert abs(float(patch_repeat(noise, 4))) < 0.05
     torch.testing.assert_close(patch_repeat(7 * same, 4), patch_repeat(same, 4), atol=1e-4, rtol=0)
+
+
+def checkerboard(side: int) -> Tensor:
+    """+1 and -1 from pixel to pixel: [1, 1, side, side]."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return ((-1.0) ** (rows + columns))[None, None]
+
+
+def test_the_checkerboard_share_sees_single_pixels_and_not_their_phase_or_size() -> None:
+    rng = torch.Generator().manual_seed(0)
+    board, noise = checkerboard(48), torch.randn(1, 1, 48, 48, generator=rng)
+    smooth = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
+    assert float(checker_share(board)) == pytest.approx(81 / 64, rel=0.05)  # "fine" misses a ninth of its amplitude
+    assert float(checker_share(5 * board)) == pytest.approx(float(checker_share(board)), rel=1e-4)
+    blocks = torch.kron((-1.0) ** (torch.arange(24)[:, None] + torch.arange(24)), torch.ones(2, 2))[None, None]
+    patches = torch.where(blocks > 0, board, -board)  # the phase alternates from block to block
+    assert float(checker_share(patches)) > 0.1 > 0.05 > float(checker_share(smooth))
+    assert 0.05 < float(checker_share(noise)) < 0.12  # (70 / 256)^2 of the power of white noise
+    assert float(checker_share(torch.zeros(1, 3, 8, 8))) == 0.0
+
+
+def test_checker_excess_is_what_the_reference_has_not_and_can_be_descended() -> None:
+    noise = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    assert float(checker_excess(noise, noise)["checker"]) == 0.0
+    x = (noise + checkerboard(48)).requires_grad_(True)
+    before = checker_excess(x, noise)["checker"]
+    (gradient,) = torch.autograd.grad(before, x)
+    after = checker_excess(x - 50.0 * gradient, noise)["checker"]
+    assert 0.0 <= float(after.detach()) < float(before.detach())
+    assert float(checker_excess(noise, noise + checkerboard(48))["checker"]) == 0.0  # less than the reference is free
 
 
 def test_repeat_excess_is_zero_on_the_reference_and_pushes_the_motif_away() -> None:

@@ -84,6 +84,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "snr_head": 0.1,
             "lattice": 0.1,
             "repeat": 0.1,
+            "checker": 0.1,
             "decode": 0.1,
         },
     }

@@ -54,6 +54,7 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "rec_latent",
         "lattice",
         "repeat",
+        "checker",
         "decode",
         "fatc",
         "anchor",

@@ -58,7 +58,7 @@ def base_table(root: Path, *, guidance: bool, steps: int = 3) -> dict[str, Any]:
     }
     table["codec"] = {"type": "kl", "params": CODEC}
     table["network"] = {"type": "flux", "params": params | ({"guidance": 1.0} if guidance else {})}
-    table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "decode": 0.0}
+    table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "checker": 0.0, "decode": 0.0}
     return table
 
 

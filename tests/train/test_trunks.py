@@ -24,11 +24,11 @@ from train.trunks import (
 )
 
 
-@pytest.fixture(scope="module", params=["alex", "alex_l2", "vgg", "lite0", "hed"])
+@pytest.fixture(scope="module", params=["alex", "alex_l2", "vgg", "lite0", "lite0_smooth", "hed"])
 def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
     torch.manual_seed(0)
-    if request.param == "lite0":
-        return EfficientNetLite0()
+    if request.param.startswith("lite0"):
+        return EfficientNetLite0(smooth=request.param == "lite0_smooth")
     if request.param == "hed":
         return HEDVGG16()
     return STLPIPS(request.param)
@@ -232,3 +232,22 @@ def test_hed_sees_blue_first_and_the_mean_removed() -> None:
     red[:, 0] = 1.0
     expected = torch.tensor([0.0, 0.0, 255.0 - 122.67891434])  # blue, green, red after ReLU
     assert torch.allclose(model.features(red)[0][0, :3, 5, 5], expected, atol=1e-3)
+
+
+def test_smooth_strides_do_not_see_a_checkerboard() -> None:
+    """To the published first layer a checkerboard of single pixels is a change of tone; to the blurred one, nothing."""
+    torch.manual_seed(0)
+    published, smooth = EfficientNetLite0(), EfficientNetLite0(smooth=True)
+    smooth.load_state_dict(published.state_dict())
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    board = 0.2 * (-1.0) ** (rows + columns)
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    inner = (..., slice(4, -4), slice(4, -4))  # padding is another matter
+
+    def response(model: EfficientNetLite0) -> float:
+        moved = (model.features(flat + board)[0] - model.features(flat)[0])[inner]
+        return float(moved.abs().max())
+
+    assert response(published) > 0.01
+    assert response(smooth) < 1e-4
+    assert [m.shape for m in smooth.features(flat)] == [m.shape for m in published.features(flat)]
