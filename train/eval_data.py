@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from allosr2_core.image import load_image
 from .degradation import SCALE, Strength, degrade
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CROP = 512  # px
 CROP_MULTIPLE = 32  # px
@@ -70,11 +72,11 @@ def low_resolution(photo: EvalPhoto, strength: Strength) -> Tensor:
     return degrade(photo.hr, strength, generator, scale=SCALE).clamp(0.0, 1.0).mul(255.0).round().div(255.0)
 
 
-def evenly(paths: Sequence[Path], limit: int | None) -> list[Path]:
-    """At most `limit` paths, evenly spread over the sorted list, so that a short run still sees every kind of photo."""
-    if limit is None or limit >= len(paths):
-        return list(paths)
-    return [paths[index * len(paths) // limit] for index in range(limit)]
+def evenly(items: Sequence[T], limit: int | None) -> list[T]:
+    """At most `limit` items, evenly spread over the list, so that a short run still sees every kind of photo."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]
 
 
 def load_photos(paths: Sequence[Path]) -> Iterator[EvalPhoto]:

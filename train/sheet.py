@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image, save_image
 
 from .degradation import SCALE
-from .eval_data import EvalPhoto, load_photos, low_resolution
+from .eval_data import EvalPhoto, evenly, load_photos, low_resolution
 from .eval_methods import OURS, Method, OurSettings, load_method
 from .metrics import quantise
 from .photos import load_split
@@ -56,11 +56,10 @@ def real_row(lr: Tensor, methods: Sequence[Method], side: int) -> list[Tensor]:
     return [*cut, torch.ones_like(cut[0])]
 
 
-def _real_photos(root: Path, count: int, smallest: int) -> Iterator[Tensor]:
-    """Real low-quality photographs of at least `smallest` px a side, evenly spread."""
+def _real_photos(root: Path, smallest: int) -> list[Tensor]:
+    """Real low-quality photographs of at least `smallest` px a side, [1, 3, h, w] each."""
     pictures = [load_image(path).rgb_HWC.permute(2, 0, 1)[None] for path in load_split(root / "photos", "real-lq")]
-    usable = [picture.float() for picture in pictures if min(picture.shape[-2:]) >= smallest]
-    yield from (usable[i * len(usable) // count] for i in range(min(count, len(usable))))
+    return [picture.float() for picture in pictures if min(picture.shape[-2:]) >= smallest]
 
 
 def main(argv: list[str]) -> int:
@@ -79,10 +78,9 @@ def main(argv: list[str]) -> int:
     ours = OurSettings(checkpoint=arguments.checkpoint, t=None, realism=1.0, color="none")
     methods = [load_method(name, root, ours) for name in (PEER, OURS)]
     usable = [photo for photo in load_photos(load_split(root / "photos", "test")) if min(photo.hr.shape[-2:]) >= side]
-    count = min(arguments.crops, len(usable))
-    rows = [test_row(usable[i * len(usable) // count], methods, side) for i in range(count)]
-    rows += [real_row(lr, methods, side) for lr in _real_photos(root, arguments.real_lq, side // SCALE)]
+    rows = [test_row(photo, methods, side) for photo in evenly(usable, arguments.crops)]
+    real = [real_row(lr, methods, side) for lr in evenly(_real_photos(root, side // SCALE), arguments.real_lq)]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_image(arguments.out, tile_rows(rows, GROUPS)[0].permute(1, 2, 0))
-    log.info("%s: input, %s, ours, photograph; the last %d rows are real", arguments.out, PEER, len(rows) - count)
+    save_image(arguments.out, tile_rows(rows + real, GROUPS)[0].permute(1, 2, 0))
+    log.info("%s: input, %s, ours, photograph; the last %d rows are real", arguments.out, PEER, len(real))
     return 0

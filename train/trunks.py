@@ -53,6 +53,12 @@ def unit_normalise(x_BCHW: Tensor, eps: float = 1e-10) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------ ST-LPIPS
 
 
+def binomial() -> Tensor:
+    """[1 2 1] x [1 2 1] / 16."""
+    row = torch.tensor([1.0, 2.0, 1.0])
+    return row[:, None] * row[None, :] / 16.0
+
+
 class BlurPool(nn.Module):
     """Antialiased subsampling: reflect pad 2, depthwise [1 2 1] x [1 2 1] / 16, stride 2 (written from the formula)."""
 
@@ -60,8 +66,7 @@ class BlurPool(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        row = torch.tensor([1.0, 2.0, 1.0])
-        self.register_buffer("filt", (row[:, None] * row[None, :] / 16.0).repeat(channels, 1, 1, 1))
+        self.register_buffer("filt", binomial().repeat(channels, 1, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         padded = F.pad(x_BCHW, (2, 2, 2, 2), mode="reflect")
@@ -77,8 +82,7 @@ class L2Pool(nn.Module):
 
 def blurred(weight: Tensor) -> Tensor:
     """Convolution kernels [O, I, k, k] followed by [1 2 1] x [1 2 1] / 16: kernels [O, I, k + 2, k + 2]."""
-    row = torch.tensor([1.0, 2.0, 1.0], device=weight.device)
-    blur = (row[:, None] * row[None, :] / 16.0).expand(1, 1, 3, 3)
+    blur = binomial().to(weight).expand(1, 1, 3, 3)
     out, channels, kernel, _ = weight.shape
     planes = F.pad(weight.reshape(out * channels, 1, kernel, kernel), (2, 2, 2, 2))
     return F.conv2d(planes, blur).reshape(out, channels, kernel + 2, kernel + 2)

