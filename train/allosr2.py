@@ -18,7 +18,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import check_init, euler, interpolate, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
-from allosr2_core.losses.lattice import checker_excess, checker_share, lattice_excess, patch_repeat, repeat_excess
+from allosr2_core.losses.lattice import checker_excess, checker_share, lattice_excess, repeat_excess
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.networks import NullFlux
@@ -29,7 +29,7 @@ from .data import bicubic_up, mix_seed, random_window, training_crops
 from .degradation import SCALE, degrade
 from .distances import load_distance
 from .draws import Draws
-from .metrics.lattice import lattice
+from .metrics.lattice import lattice, repeat
 from .models import latent_channels, load_codec, load_velocity
 from .preview import busiest_crop, centre_crop, psnr, strip, to_picture, validation_crops
 from .prior import flow_matching_error
@@ -258,8 +258,8 @@ class AlloSR2Stage(Stage):
                 "psnr_bicubic": psnr(up, hr),
                 "psnr_4steps": psnr(result.four_steps, hr),
                 "psnr_decode": psnr(result.decoded, hr),
-                "repeat4": float(patch_repeat(result.picture, 4).abs()),
-                "repeat4_hr": float(patch_repeat(hr, 4).abs()),
+                "repeat4": float(repeat(result.picture, 4)),
+                "repeat4_hr": float(repeat(hr, 4)),
                 "checker": float(checker_share(result.picture)),
                 "checker_hr": float(checker_share(hr)),
                 "t_error": result.t_error,

@@ -1,7 +1,8 @@
 """What `python -m train evaluate` compares: our checkpoint and the peers as one callable each; results kept on disk.
 
-A stored result is found by the sha256 of everything it depends on: the method's weights and settings, the pixels of the
-input and of the reference, and METRICS_VERSION. Our own method also depends on every source file of the core.
+A stored result is found by the sha256 of everything it depends on. A restored picture: the method's weights and
+settings and the pixels of the input; our own also on every source file of the core. Its figures: that, the pixels of
+the reference, and METRICS_VERSION.
 """
 
 import functools
@@ -100,9 +101,14 @@ class ResultStore:
     folder: Path | None
 
     @staticmethod
-    def key(method: Method, lr_digest: str, hr_digest: str) -> str:
-        parts = (f"metrics {METRICS_VERSION}", method.identity, lr_digest, hr_digest)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def restored_key(method: Method, lr_digest: str) -> str:
+        """Of a restored picture and the seconds it took; it outlives a change of the metrics."""
+        return hashlib.sha256(f"{method.identity}\n{lr_digest}".encode()).hexdigest()
+
+    @staticmethod
+    def measured_key(restored_key: str, hr_digest: str) -> str:
+        """Of the metric values of a restored picture against a reference."""
+        return hashlib.sha256(f"metrics {METRICS_VERSION}\n{restored_key}\n{hr_digest}".encode()).hexdigest()
 
     def load(self, key: str) -> dict[str, float] | None:
         """Stored values, None when there are none."""

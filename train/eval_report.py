@@ -1,6 +1,7 @@
 """From single measurements to the table of the model card.
 
-Means over photos, except for the lattice, whose median is given: a few photos of fences or fabric carry a real grid.
+Means over photos, except for lattice, repeat and checker, whose medians are given: a few photos of fences or fabric
+carry a real grid.
 Photos that are too small for a metric do not count in it.
 """
 
@@ -20,9 +21,11 @@ TITLES = {
     "lattice_4": "lattice 4",
     "lattice_8": "lattice 8",
     "lattice_16": "lattice 16",
+    "repeat_4": "repeat 4",
+    "checker": "checker",
 }
-DIGITS = {"psnr_y": 2, "niqe": 2, "lattice_4": 2, "lattice_8": 2, "lattice_16": 2}
-MEDIANS = frozenset({"lattice_4", "lattice_8", "lattice_16"})
+DIGITS = {"psnr_y": 2, "niqe": 2, "lattice_4": 2, "lattice_8": 2, "lattice_16": 2, "repeat_4": 3, "checker": 3}
+MEDIANS = frozenset({"lattice_4", "lattice_8", "lattice_16", "repeat_4", "checker"})
 HIGHER_IS_BETTER = frozenset({"psnr_y", "ssim_y"})
 REFERENCE = "HR"
 BASELINE = "bicubic"

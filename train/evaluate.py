@@ -75,23 +75,25 @@ class _PhotoMeasurer:
         self.reference: Reference | None = None
 
     def run(self, method: Method, lr: Tensor, strength: str, want_picture: bool) -> tuple[Record, Tensor | None]:
-        key = self.store.key(method, tensor_digest(lr), self.photo.digest)
-        stored = self.store.load(key)
-        sr = self.store.load_picture(key) if stored is not None and want_picture else None
-        if stored is None or (want_picture and sr is None):
-            started = time.perf_counter()
-            sr = quantise(method.restore(lr))
-            seconds = time.perf_counter() - started
-            if sr.shape != self.photo.hr.shape:
-                raise AlloSR2Error(
-                    f"{method.name}: expected a picture of shape {tuple(self.photo.hr.shape)}, got {tuple(sr.shape)}"
-                )
-            if stored is None:
-                stored = {**self._measure(sr), "seconds": seconds}
-                self.store.save(key, stored)
-            self.store.save_picture(key, sr)
-        values = {name: value for name, value in stored.items() if name != "seconds"}
-        return Record(self.photo.name, strength, method.name, values, stored["seconds"]), sr
+        made_key = self.store.restored_key(method, tensor_digest(lr))
+        measured_key = self.store.measured_key(made_key, self.photo.digest)
+        made, values = self.store.load(made_key), self.store.load(measured_key)
+        sr = None
+        if made is None or values is None or want_picture:
+            sr = self.store.load_picture(made_key)
+            if made is None or sr is None:
+                started = time.perf_counter()
+                sr = quantise(method.restore(lr))
+                made = {"seconds": time.perf_counter() - started}
+                if sr.shape != self.photo.hr.shape:
+                    expected = tuple(self.photo.hr.shape)
+                    raise AlloSR2Error(f"{method.name}: expected a picture of shape {expected}, got {tuple(sr.shape)}")
+                self.store.save_picture(made_key, sr)
+                self.store.save(made_key, made)
+            if values is None:
+                values = self._measure(sr)
+                self.store.save(measured_key, values)
+        return Record(self.photo.name, strength, method.name, values, made["seconds"]), sr if want_picture else None
 
     def _measure(self, sr: Tensor) -> dict[str, float]:
         if self.reference is None:

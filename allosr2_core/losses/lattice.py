@@ -31,20 +31,30 @@ def lattice_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, 
     return {"lattice": (excess[0] + excess[1]).mean()}
 
 
-def patch_repeat(pixels: Tensor, period: int) -> Tensor:
-    """How much the fine texture of each picture repeats (> 0) or alternates (< 0) from patch to patch: -> [B].
+REPEAT_WINDOW = 32
+"""Side of the windows that `patch_repeat` looks at, px: a motif shows in the grass, not in the picture as a whole."""
+REPEAT_FLOOR = 1e-5
+"""Power below which fine texture counts as none: a standard deviation of 0.003 for pictures in [0, 1]."""
 
-    Autocorrelation of the high-passed grey picture along its rows at a lag of `period`, minus the mean of its two
-    neighbours. pixels: [B, C, H, W], at least period + 2 wide. About 0 for a photograph; transpose for the other axis.
+
+def patch_repeat(pixels: Tensor, period: int) -> Tensor:
+    """How much the fine texture repeats (> 0) or alternates (< 0) from patch to patch, by windows: -> [B, h, w].
+
+    Autocorrelation of the high-passed channels along the rows at a lag of `period`, minus the mean of its two
+    neighbours, in half overlapping windows of REPEAT_WINDOW px. pixels: [B, C, H, W] in [0, 1], more than
+    period + 1 px wide. About 0 for a photograph; transpose for the other axis.
     """
-    grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
-    fine = grey_B1HW - F.avg_pool2d(grey_B1HW, 3, stride=1, padding=1, count_include_pad=False)
-    power_B = fine.square().flatten(1).mean(dim=1).clamp(min=1e-8)
+    pixels = pixels.float()
+    fine = pixels - F.avg_pool2d(pixels, 5, stride=1, padding=2, count_include_pad=False)
+    height, width = fine.shape[-2], fine.shape[-1] - period - 1
+    window = min(REPEAT_WINDOW, height, width)
 
     def correlation(lag: int) -> Tensor:
-        return (fine[..., lag:] * fine[..., :-lag]).flatten(1).mean(dim=1) / power_B
+        products = (fine[..., :width] * fine[..., lag : lag + width]).mean(dim=1, keepdim=True)
+        return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
 
-    return correlation(period) - 0.5 * (correlation(period - 1) + correlation(period + 1))
+    excess = correlation(period) - 0.5 * (correlation(period - 1) + correlation(period + 1))
+    return excess / (correlation(0) + REPEAT_FLOOR)
 
 
 CHECKER_TAPS = (1.0, -4.0, 6.0, -4.0, 1.0)
@@ -70,9 +80,13 @@ def checker_excess(pixels: Tensor, pixels_hr: Tensor) -> dict[str, Tensor]:
 
 
 def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, Tensor]:
-    """{"repeat": mean |patch_repeat of the result - patch_repeat of its reference|, both directions}."""
+    """{"repeat": mean |patch_repeat of the result - patch_repeat of its reference|, both directions}.
+
+    pixels, pixels_hr: [B, C, H, W] in [-1, 1].
+    """
+    pixels, pixels_hr = (picture.mul(0.5).add(0.5) for picture in (pixels, pixels_hr))
     excess = [
-        (patch_repeat(x, period) - patch_repeat(y, period)).abs()
+        (patch_repeat(x, period) - patch_repeat(y, period)).abs().mean()
         for x, y in ((pixels, pixels_hr), (pixels.transpose(-1, -2), pixels_hr.transpose(-1, -2)))
     ]
-    return {"repeat": (excess[0] + excess[1]).mean()}
+    return {"repeat": excess[0] + excess[1]}

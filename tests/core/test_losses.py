@@ -280,10 +280,22 @@ def test_patch_repeat_sees_a_motif_that_repeats_and_one_that_alternates() -> Non
     same = tiled_motif(torch.ones(24, 24))
     alternating = tiled_motif((-1.0) ** (rows + columns))
     noise = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
-    assert float(patch_repeat(same, 4)) > 0.5
-    assert float(patch_repeat(alternating, 4)) < -0.5
-    assert abs(float(patch_repeat(noise, 4))) < 0.05
-    torch.testing.assert_close(patch_repeat(7 * same, 4), patch_repeat(same, 4), atol=1e-4, rtol=0)
+    assert patch_repeat(same, 4).shape == (1, 5, 4)  # half overlapping windows of 32 px in 96 x (96 - 5)
+    assert float(patch_repeat(same, 4).min()) > 0.5
+    assert float(patch_repeat(alternating, 4).max()) < -0.5
+    assert float(patch_repeat(noise, 4).abs().mean()) < 0.05
+    torch.testing.assert_close(patch_repeat(7 * same, 4), patch_repeat(same, 4), atol=1e-3, rtol=0)
+    assert float(patch_repeat(1e-4 * same, 4).abs().max()) < 0.01  # too faint to be seen
+    assert patch_repeat(same[..., :9, :12], 4).shape == (1, 1, 1)  # less than a window
+
+
+def test_patch_repeat_sees_a_weave_in_a_corner_and_in_one_colour() -> None:
+    picture = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)).mul(0.1)
+    woven = picture.clone()
+    woven[:, 2, :40, :40] = 0.3 * tiled_motif(torch.ones(10, 10))[0]
+    gained = patch_repeat(woven, 4) - patch_repeat(picture, 4)
+    assert float(gained[0, 0, 0]) > 0.3
+    assert float(gained[0, -1, -1].abs()) == 0.0
 
 
 def checkerboard(side: int) -> Tensor:

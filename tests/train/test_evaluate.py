@@ -14,6 +14,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.upscale import Upscaler
 from tests.support.random_metrics import random_suite
 from tests.support.small_checkpoint import save_small_checkpoint
+from train import eval_methods
 from train import evaluate as evaluation
 from train.eval_data import centre_crop, degradation_seed, evenly, load_photo, load_photos, low_resolution
 from train.eval_methods import METHODS, Method, OurSettings, ResultStore, load_method
@@ -90,7 +91,9 @@ def test_limit_spreads_over_the_split() -> None:
 # ------------------------------------------------------------------------------------------------------- measure, store
 
 
-def test_evaluate_measures_everything_once(root: Path, suite: MetricSuite, tmp_path: Path) -> None:
+def test_evaluate_measures_everything_once(
+    root: Path, suite: MetricSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, calls = counting_method()
     methods = [Method("bicubic", "bicubic", bicubic_x4), ours]
     store = ResultStore(tmp_path / "store")
@@ -109,6 +112,11 @@ def test_evaluate_measures_everything_once(root: Path, suite: MetricSuite, tmp_p
     again = evaluation.evaluate(load_photos(paths), ["mild", "real"], methods, suite, store)
     assert len(calls) == 4  # everything was found in the store
     assert without_nan([r.values for r in again]) == without_nan([r.values for r in records])
+
+    monkeypatch.setattr(eval_methods, "METRICS_VERSION", 0)
+    again = evaluation.evaluate(load_photos(paths), ["mild", "real"], methods, suite, store)
+    assert len(calls) == 4  # other metrics measure the same pictures
+    assert all(record.seconds >= 0 for record in again if record.method != "HR")
 
     changed = Method("allosr2", "other weights", ours.restore)
     evaluation.evaluate(load_photos(paths), ["real"], [changed], suite, store)

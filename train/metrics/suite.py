@@ -6,14 +6,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from allosr2_core.losses.lattice import checker_share
+
 from ..trunks import STLPIPS, load_st_lpips
 from .fidelity import psnr_y, quantise, ssim_y
-from .lattice import lattice
+from .lattice import lattice, repeat
 from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe
 from .perceptual import HEDDists, load_hed_dists
 
-METRIC_NAMES = ("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "niqe", "lattice_4", "lattice_8", "lattice_16")
-METRICS_VERSION = 1  # raise when a definition changes: stored results of older versions are then ignored
+LATTICE_PERIODS = (4, 8, 16)
+METRIC_NAMES = (
+    *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "niqe"),
+    *(f"lattice_{period}" for period in LATTICE_PERIODS),
+    *("repeat_4", "checker"),
+)
+METRICS_VERSION = 2  # raise when a definition changes: stored results of older versions are then ignored
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,9 @@ class MetricSuite:
         nan = float("nan")
         side = min(x.shape[2:])
         values = {"niqe": self.niqe(x).item() if side >= NIQE_MIN_SIDE else nan}
-        for period in (4, 8, 16):
+        for period in LATTICE_PERIODS:
             values[f"lattice_{period}"] = lattice(x, period).item() if side > 4 * period else nan
-        return values
+        return values | {"repeat_4": repeat(x, 4).item(), "checker": checker_share(x).item()}
 
 
 def load_metric_suite(root: Path | str) -> MetricSuite:
