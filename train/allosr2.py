@@ -6,6 +6,7 @@ pairs start at the guess, as they will at inference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ from .distances import load_distance
 from .draws import Draws
 from .metrics.lattice import lattice, repeat
 from .models import latent_channels, load_codec, load_velocity
-from .preview import busiest_crop, centre_crop, psnr, strip, to_picture, validation_crops
+from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture, validation_crops
 from .prior import flow_matching_error
 from .stage import Stage
 from .tuned import Tuned
@@ -244,8 +245,18 @@ class AlloSR2Stage(Stage):
             curvature=float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, stage.init)),
         )
 
+    def blocks_to_shard(self) -> Sequence[nn.Module]:
+        """The blocks of a transformer with branches, if the configuration asks for it."""
+        network = self.velocity.network
+        if not self.config.adapter.shard:
+            return ()
+        if not (isinstance(network, NullFlux) and self.velocity.branched):
+            raise AlloSR2Error("adapter.shard: expected branches (a rank above 0) on a network of type 'flux'")
+        flux = network.velocity.flux
+        return [*flux.double_blocks, *flux.single_blocks]
+
     @torch.no_grad()
-    def preview(self, folder: Path, step: int) -> dict[str, float]:
+    def preview(self) -> Preview:
         rows, sums, latents = [], dict[str, float](), []
         smallest = min(min(hr.shape[-2:]) for hr, _ in self.validation)
         periods = [period for period in LATTICE_PERIODS if smallest > 4 * period]
@@ -276,5 +287,5 @@ class AlloSR2Stage(Stage):
                 sums[name] = sums.get(name, 0.0) + value / len(self.validation)
             rows.append([up, result.picture, hr])
             latents.append(result.z_hr)
-        strip(rows, folder / f"{step:06d}.png")
-        return sums | {"drift": flow_matching_error(self.trained["velocity"], latents)}
+        drift = flow_matching_error(self.trained["velocity"], latents)
+        return Preview(sums | {"drift": drift}, rows)

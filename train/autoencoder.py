@@ -18,7 +18,7 @@ from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops
 from .draws import Draws
 from .models import build_codec
-from .preview import psnr, strip, to_picture, validation_crops
+from .preview import Preview, psnr, to_picture, validation_crops
 from .stage import Stage
 from .state import STATE
 from .trunks import load_st_lpips
@@ -78,7 +78,7 @@ class AutoencoderStage(Stage):
         return terms | perceptual(noised, x_half, self.trunk, draws.common(2) * 4)
 
     @torch.no_grad()
-    def preview(self, folder: Path, step: int) -> dict[str, float]:
+    def preview(self) -> Preview:
         model, rows, clean, noisy = self.trained["autoencoder"], [], [], []
         rng = torch.Generator().manual_seed(0)
         for hr in self.validation:
@@ -89,5 +89,5 @@ class AutoencoderStage(Stage):
             clean.append(psnr(pictures[0], hr))
             noisy.append(psnr(pictures[1], hr))
             rows.append([*pictures, hr])
-        strip(rows[:6], folder / f"{step:06d}.png")
-        return {"psnr": sum(clean) / len(clean), "psnr_worst": min(clean), "psnr_noised": sum(noisy) / len(noisy)}
+        figures = {"psnr": sum(clean) / len(clean), "psnr_worst": min(clean), "psnr_noised": sum(noisy) / len(noisy)}
+        return Preview(figures, rows[:6])

@@ -102,6 +102,8 @@ class AdapterConfig:
     """Likewise for the autoencoder's encoder."""
     checkpointing: bool
     """Whether transformer and KL autoencoder keep only their blocks' inputs and compute the rest again."""
+    shard: bool
+    """Whether a run of several processes spreads the transformer's frozen blocks over them (`train.sharding`)."""
 
 
 @dataclass(frozen=True)

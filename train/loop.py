@@ -29,7 +29,9 @@ from .config import Config, OptimConfig
 from .data import mix_seed
 from .draws import Draws
 from .optimizers import make_optimizer
+from .preview import strip
 from .run_log import RunLog
+from .sharding import leave_frozen_to_themselves, shard_frozen
 from .stage import Stage
 from .state import STATE, Averages, export, load_state, load_trained_state, save_state, trained_state
 
@@ -92,6 +94,12 @@ class Run:
         for group in groups:
             group["lr"] = self.optim.lr * group["lr_scale"]
         self.optimizer: Any = make_optimizer(self.optim, groups)
+        blocks = stage.blocks_to_shard() if processes > 1 else ()
+        if blocks:
+            shard_frozen(blocks, accelerator.device)
+            leave_frozen_to_themselves(stage)
+            log.info("%s: %d frozen blocks spread over %d processes", stage.name, len(blocks), processes)
+        self.sharded = bool(blocks)
         stage.to(accelerator.device)
         self.averages = Averages(stage.trained, self.optim.ema)
         self.step, self.seconds = 0, 0.0
@@ -226,9 +234,13 @@ def run_stage(
         journal = RunLog(folder, stage.name, run.step, last, tensorboard=settings.tensorboard)
 
     def preview() -> None:
+        if journal is None and not run.sharded:
+            return  # where weights are spread, every process lends its share
+        with run.averages.in_place():
+            shown = stage.preview()
         if journal is not None:
-            with run.averages.in_place():
-                journal.validation(run.step, stage.preview(folder / "previews", run.step))
+            journal.validation(run.step, shown.figures)
+            strip(shown.rows, folder / "previews" / f"{run.step:06d}.png")
 
     with Interrupted() as interrupted, journal or nullcontext():
         if run.step == 0:

@@ -155,11 +155,11 @@ def table(config: Config, micros: tuple[int, ...]) -> str:
         "| layout | micro batch | frozen weights | adapter, optimiser, average | activations | in all, per GPU |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    layouts = (("whole network on each GPU (one GPU, or DDP)", 1), ("FSDP2 over 8 GPUs", 8))
+    layouts = (("whole network on each GPU (one GPU, or DDP)", 1), ("transformer spread over 8 GPUs (FSDP2)", 8))
     for name, shards in layouts:
         for micro, need in needs.items():
-            frozen = need.transformer / shards + need.codec / shards + (2 * need.block if shards > 1 else 0)
-            parts = [frozen, need.adapter / shards, need.activations]
+            frozen = need.transformer / shards + need.codec + (2 * need.block if shards > 1 else 0)
+            parts = [frozen, need.adapter, need.activations]
             cells = [f"{value / GB:.1f} GB" for value in (*parts, sum(parts))]
             lines.append(f"| {name} | {micro} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,14 @@ def tile_rows(rows: Sequence[Sequence[Tensor]], groups: int = 1) -> Tensor:
     lines += [torch.ones_like(lines[0])] * (-len(lines) % groups)
     whole = torch.cat([torch.cat(lines[i : i + groups], dim=3) for i in range(0, len(lines), groups)], dim=2)
     return whole[..., :-GAP, :-GAP]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a stage shows of itself: validation figures, and rows of pictures [1, 3, H, W] in [0, 1]."""
+
+    figures: dict[str, float]
+    rows: list[list[Tensor]]
 
 
 def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -16,7 +15,7 @@ from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops
 from .draws import Draws
 from .models import build_velocity, load_codec
-from .preview import psnr, strip, to_picture, validation_crops
+from .preview import Preview, psnr, to_picture, validation_crops
 from .stage import Stage
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -73,7 +72,7 @@ class PriorStage(Stage):
         return anchor(lambda z_t, t: velocity(z_t, sign_B * t), z, draws.noise_like(z), t_B)
 
     @torch.no_grad()
-    def preview(self, folder: Path, step: int) -> dict[str, float]:
+    def preview(self) -> Preview:
         velocity, rows, figures = self.trained["velocity"], [], []
         rng = torch.Generator().manual_seed(0)
         latents = [z.to(self.device) for z in self.validation]
@@ -86,9 +85,8 @@ class PriorStage(Stage):
             truth = self._pixels(z)
             figures.append(psnr(row[0], truth))
             rows.append([*row, truth])
-        strip(rows, folder / f"{step:06d}.png")
         error = flow_matching_error(velocity, latents)
-        return {"flow_matching": error, "denoise_psnr_t0.2": sum(figures) / len(figures)}
+        return Preview({"flow_matching": error, "denoise_psnr_t0.2": sum(figures) / len(figures)}, rows)
 
     def _pixels(self, z: Tensor) -> Tensor:
         return to_picture(self.autoencoder.decode(z))

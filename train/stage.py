@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from .config import OptimConfig
 from .draws import Draws
+from .preview import Preview
 
 
 class Stage(nn.Module, ABC):
@@ -42,8 +43,12 @@ class Stage(nn.Module, ABC):
         return [{"params": [p for p in self.trained.parameters() if p.requires_grad], "lr_scale": 1.0}]
 
     @abstractmethod
-    def preview(self, folder: Path, step: int) -> dict[str, float]:
-        """Write pictures made with the weights as they are; return validation figures for the log."""
+    def preview(self) -> Preview:
+        """How the stage does with the weights as they are."""
+
+    def blocks_to_shard(self) -> Sequence[nn.Module]:
+        """Modules whose frozen weights the processes of a run share, each called as a module; none by default."""
+        return ()
 
     @property
     def device(self) -> torch.device:

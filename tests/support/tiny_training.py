@@ -48,7 +48,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "sources": [],
         },
         "base": {"transformer": "", "autoencoder": "", "null": "", "dtype": "fp32"},
-        "adapter": {"rank": 0, "alpha": 0.0, "transformer": [], "encoder": [], "checkpointing": False},
+        "adapter": {"rank": 0, "alpha": 0.0, "transformer": [], "encoder": [], "checkpointing": False, "shard": False},
         "codec": {
             "type": "patch",
             "params": {"patch": 4, "latent_channels": 8, "hidden": 8, "blocks": 1, "pixel_channels": 4},

@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from allosr2_core.errors import AlloSR2Error
+from tests.support.equality import assert_equal
+from tests.support.tiny_base import base_table
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
+from train.allosr2 import AlloSR2Stage
+from train.config import Config, from_table
 
 STEPS = 4
 TOLERANCE = 1e-5
 REPOSITORY = Path(__file__).parents[2]
 
 
-def launch(stage: str, config: Path, processes: int = 2) -> None:
+def launch(stage: str, config: Path, *options: str, processes: int = 2) -> str:
     """accelerate starts CPU processes through MPI; without it each is launched with its rank, as on many machines."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -33,6 +38,7 @@ def launch(stage: str, config: Path, processes: int = 2) -> None:
         stage,
         "--config",
         str(config),
+        *options,
     ]
     running = [
         subprocess.Popen(
@@ -49,6 +55,7 @@ def launch(stage: str, config: Path, processes: int = 2) -> None:
     ]
     outputs = [process.communicate(timeout=240)[0] for process in running]
     assert [process.returncode for process in running] == [0] * processes, "\n".join(outputs)
+    return "\n".join(outputs)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +86,35 @@ def test_two_processes_give_the_result_of_one(root: Path, stage: str) -> None:
 def test_the_processes_write_one_log(root: Path) -> None:
     lines = (root / "two" / "allosr2" / "log.jsonl").read_text().splitlines()
     assert len(lines) == STEPS + 2  # one a step, previews before the first and after the last
+
+
+def test_a_base_spread_over_two_processes_trains_the_same_adapter(tmp_path: Path) -> None:
+    """FSDP2 for what is frozen, whole branches in each process: the state of two processes with whole networks."""
+    write_photos(tmp_path, "train", [(100, 140), (128, 96)])
+    write_photos(tmp_path, "val", [(80, 70)])
+    states, said = [], []
+    for name, shard in (("whole", False), ("spread", True)):
+        table = base_table(tmp_path, guidance=True, steps=3)
+        table["run"]["dir"] = str(tmp_path / name)
+        table["adapter"]["shard"] = shard
+        config = tmp_path / f"{name}.toml"
+        config.write_text(to_toml(table), encoding="utf-8")
+        launch("allosr2", config, "--max-steps", "2")
+        said.append(launch("allosr2", config))  # resumes
+        states.append(torch.load(tmp_path / name / "allosr2" / "state.pt", weights_only=True))
+    assert ["frozen blocks spread over 2 processes" in text for text in said] == [False, True]
+    whole, spread = states
+    assert any(name.endswith("lora.up.weight") and bool(value.any()) for name, value in whole["trained"].items())
+    assert_equal(whole, spread)
+
+
+def test_only_the_branches_of_a_transformer_can_be_spread(root: Path) -> None:
+    table = tiny_table(root, steps=STEPS)
+    table["run"]["dir"] = str(root / "one")
+    table["adapter"]["shard"] = True
+    stage = AlloSR2Stage(from_table(Config, table, "x"))
+    with pytest.raises(AlloSR2Error, match="adapter.shard: expected branches .* on a network of type 'flux'"):
+        stage.blocks_to_shard()
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(root: Path, tmp_path: Path) -> None:

@@ -2,64 +2,19 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from allosr2_core import lora
-from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
 from allosr2_core.networks import NullFlux
-from allosr2_core.transformer import Flux, FluxParams
-from tests.support.tiny_flux import TINY_FLUX
-from tests.support.tiny_training import tiny_table, to_toml, write_photos
+from tests.support.tiny_base import CONFIGS, base_table
+from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
 from train.allosr2 import AlloSR2Stage
 from train.config import Config, from_table, load_config
 from train.models import build_codec, build_velocity, load_codec, load_velocity
-
-CODEC = {
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 32,
-    "ch_mult": [1, 2],
-    "num_res_blocks": 1,
-    "z_channels": 4,
-    "scale_factor": 0.4,
-    "shift_factor": 0.1,
-}
-CONFIGS = Path("train/configs")
-
-
-def base_table(root: Path, *, guidance: bool, steps: int = 3) -> dict[str, Any]:
-    """The shipped configuration's settings at the size of a test, with random base files in root."""
-    shipped = load_config(CONFIGS / ("flux1_dev.toml" if guidance else "flux1_schnell.toml"))
-    table = tiny_table(root, steps=steps)
-    params = TINY_FLUX | {"guidance_embed": guidance}
-    torch.manual_seed(int(guidance))
-    flux = Flux(FluxParams(**params, in_channels=16, out_channels=16))
-    for parameter in flux.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    save_file({k: v.contiguous() for k, v in flux.state_dict().items()}, root / "transformer.safetensors")
-    save_file(Autoencoder(AutoencoderParams(**CODEC)).state_dict(), root / "ae.safetensors")
-    table["base"] = {
-        "transformer": str(root / "transformer.safetensors"),
-        "autoencoder": str(root / "ae.safetensors"),
-        "null": "",
-        "dtype": "fp32",
-    }
-    table["adapter"] = {
-        "rank": 2,
-        "alpha": 2.0,
-        "transformer": list(shipped.adapter.transformer),
-        "encoder": list(shipped.adapter.encoder),
-        "checkpointing": True,
-    }
-    table["codec"] = {"type": "kl", "params": CODEC}
-    table["network"] = {"type": "flux", "params": params | ({"guidance": 1.0} if guidance else {})}
-    table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "checker": 0.0, "decode": 0.0}
-    return table
 
 
 @pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])

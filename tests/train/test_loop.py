@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from allosr2_core.errors import AlloSR2Error
+from tests.support.equality import assert_equal
 from tests.support.tiny_training import tiny_table
 from train.config import Config, OptimConfig, from_table
 from train.data import mix_seed
 from train.draws import Draws
 from train.loop import init_from, lr_factor, run_stage
+from train.preview import Preview
 from train.stage import Stage
 from train.state import Averages, save_state
 
@@ -74,9 +76,8 @@ class Toy(Stage):
         fit = (y - 2 * batch["x"]).square().mean()
         return {"fit": fit * (float("nan") if step == self.nan_at else 1.0), "unweighted": fit.detach() + 1}
 
-    def preview(self, folder: Path, step: int) -> dict[str, float]:
-        (folder / f"{step:06d}.txt").touch()
-        return {"norm": float(self.trained["map"].weight.detach().norm())}
+    def preview(self) -> Preview:
+        return Preview({"norm": float(self.trained["map"].weight.detach().norm())}, [[torch.zeros(1, 3, 8, 8)]])
 
 
 @pytest.fixture
@@ -90,21 +91,6 @@ def in_folder(root: Path, steps: int = 10) -> Config:
 
 def state_of(config: Config) -> dict[str, Any]:
     return torch.load(Path(config.run.dir) / "toy" / "state.pt", weights_only=True)
-
-
-def assert_equal(one: Any, two: Any, where: str = "") -> None:
-    """Nested dicts and lists, tensors equal to the bit; "seconds" is allowed to differ."""
-    assert type(one) is type(two), where
-    if isinstance(one, dict):
-        assert one.keys() == two.keys(), where
-        for key in one.keys() - {"seconds"}:
-            assert_equal(one[key], two[key], f"{where}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(two), where
-        for i, (a, b) in enumerate(zip(one, two, strict=True)):
-            assert_equal(a, b, f"{where}[{i}]")
-    else:
-        assert torch.equal(one, two) if isinstance(one, Tensor) else one == two, where
 
 
 def test_five_steps_and_five_more_are_ten(tmp_path: Path) -> None:
@@ -174,7 +160,7 @@ def test_what_a_run_leaves_behind(config: Config) -> None:
         for key, value in exported.items():
             assert torch.equal(value, state["averaged"][f"{name}.{key}"])
             assert not torch.equal(value, state["trained"][f"{name}.{key}"])
-    assert sorted(p.name for p in (folder / "previews").iterdir()) == ["000000.txt", "000010.txt"]
+    assert sorted(p.name for p in (folder / "previews").iterdir()) == ["000000.png", "000010.png"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, *range(1, 11), 10]
     assert lines[1].keys() == {
