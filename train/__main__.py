@@ -55,9 +55,8 @@ def train_stage(name: str, argv: list[str]) -> int:
         raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
     stage = kind(config)
-    if arguments.init_from:
-        init_from(stage, arguments.init_from)
-    run_stage(stage, config, arguments.max_steps, other)
+    history = init_from(stage, arguments.init_from) if arguments.init_from else None
+    run_stage(stage, config, arguments.max_steps, other, history=history)
     return 0
 
 

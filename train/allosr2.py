@@ -89,10 +89,11 @@ class AlloSR2Stage(Stage):
             {
                 "velocity": self.velocity.network,
                 "encoder": self.codec.network.encoder,
-                "decoder": self.codec.network.decoder,
                 "snr_head": SNRHead(SNRHeadParams(latent_channels(config), HEAD_HIDDEN, HEAD_LEVELS)),
             }
         )
+        if self.stage.decoder_lr:
+            self.trained["decoder"] = self.codec.network.decoder
         data_root = Path(config.data.root).parent
         self.trunks = nn.ModuleList(load_distance(name, data_root) for name in self.stage.trunks)
         self.to(memory_format=torch.channels_last)
@@ -128,8 +129,8 @@ class AlloSR2Stage(Stage):
     def parameter_groups(self) -> list[dict[str, Any]]:
         stage = self.stage
         rates = {"velocity": 1.0, "encoder": stage.encoder_lr, "decoder": stage.decoder_lr, "snr_head": stage.head_lr}
-        trained = {name: [p for p in self.trained[name].parameters() if p.requires_grad] for name in rates}
-        return [{"params": trained[name], "lr_scale": rate} for name, rate in rates.items() if trained[name]]
+        trained = {name: [p for p in part.parameters() if p.requires_grad] for name, part in self.trained.items()}
+        return [{"params": trained[name], "lr_scale": rate} for name, rate in rates.items() if trained.get(name)]
 
     def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
         stage, velocity = self.stage, self.trained["velocity"]
@@ -162,7 +163,7 @@ class AlloSR2Stage(Stage):
         # process has its share, and take turns: straightness and the anchor, then matching.
         few, straightening = slice(None, None, stage.paths_every), step % 2 == 0
         z, t = z_hr[few], (t_B if stage.t_fixed else own_B)[few]  # the path is straight only from the pair's own time
-        if stage.decode:
+        if stage.decode and stage.decoder_lr:
             decoded = self.codec.network.decode(z).float()
             terms["decode"] = charbonnier(decoded, hr[few])  # the decoder still inverts the encoder
         if stage.fatc and straightening:

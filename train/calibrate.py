@@ -23,8 +23,6 @@ from .data import bicubic_up, training_crops
 from .degradation import SCALE
 from .models import build_codec, build_velocity, load_codec, load_velocity
 from .state import load_export
-from .unpack import FOLDER as UNPACKED
-from .unpack import RECORD
 
 log = logging.getLogger(__name__)
 
@@ -48,20 +46,20 @@ def measure_rho(config: Config, encoder: PatchEncoder, pairs: int) -> torch.Tens
 def training_record(config: Config, folder: Path) -> dict[str, object]:
     """What the checkpoint says about its training: configuration, steps and hours of each stage, commit.
 
-    In a run folder that a checkpoint was unpacked into, also that checkpoint's own record, under "continues".
+    Under "continues", oldest first, the runs or the checkpoint that the SR stage started from.
     """
-    stages = {}
+    stages, continues = {}, []
     for name in STAGES:
         path = folder / name / "state.pt"
         if path.exists():
             state = torch.load(path, map_location="cpu", weights_only=True)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
+            continues = state.get("history", [])  # of the last stage
     settings = asdict(config)
     for part, key in (("run", "dir"), ("data", "root"), ("data", "cache"), ("data", "sources")):
         del settings[part][key]  # folders of this machine are nobody's business
     record = {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
-    before = folder / UNPACKED / RECORD
-    return record | ({"continues": json.loads(before.read_text(encoding="utf-8"))} if before.exists() else {})
+    return record | ({"continues": continues} if continues else {})
 
 
 def _commit() -> str:
@@ -90,7 +88,9 @@ def main(argv: list[str]) -> int:
     encoder, codec = fresh.encoder, autoencoder.params
     network = build_velocity(config)
     head = SNRHead(SNRHeadParams(codec.latent_channels, HEAD_HIDDEN, HEAD_LEVELS))
-    tuned = {"velocity": network, "encoder": encoder, "decoder": autoencoder.decoder, "snr_head": head}
+    tuned = {"velocity": network, "encoder": encoder, "snr_head": head}
+    if config.allosr2.decoder_lr:
+        tuned["decoder"] = autoencoder.decoder
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")
     rho = measure_rho(config, encoder, arguments.pairs)

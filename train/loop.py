@@ -33,7 +33,7 @@ from .preview import strip
 from .run_log import RunLog
 from .sharding import leave_frozen_to_themselves, shard_frozen
 from .stage import Stage
-from .state import STATE, Averages, export, load_state, load_trained_state, save_state, trained_state
+from .state import STATE, Averages, export, history_of, load_state, load_trained_state, save_state, trained_state
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,11 @@ class Interrupted:
             signal.signal(number, handler)
 
 
-def init_from(stage: Stage, folder: Path) -> None:
-    """Start from another run's averaged modules, those of the same name; a new optimiser, step 0."""
+def init_from(stage: Stage, folder: Path) -> list[dict[str, Any]]:
+    """Start from another run's averaged modules, those of the same name; a new optimiser, step 0.
+
+    Returns that run's history, for `run_stage` to keep.
+    """
     found = [name for name in stage.trained if (folder / f"{name}.safetensors").exists()]
     if not found:
         names = ", ".join(f"{name}.safetensors" for name in stage.trained)
@@ -73,6 +76,7 @@ def init_from(stage: Stage, folder: Path) -> None:
         path = folder / f"{name}.safetensors"
         load_trained_state(stage.trained[name], load_file(path), str(path))
     log.info("%s: initialised %s from %s", stage.name, ", ".join(found), folder)
+    return history_of(folder)
 
 
 class Run:
@@ -103,6 +107,8 @@ class Run:
         stage.to(accelerator.device)
         self.averages = Averages(stage.trained, self.optim.ema)
         self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, Any]] = []
+        """Of the modules a run started from (`state.history_of`)."""
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state. Settings that differ from those it was saved under are named in the log."""
@@ -110,7 +116,7 @@ class Run:
         load_trained_state(self.stage.trained, state["trained"], str(path))
         self.averages.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state.get("history", [])
         log.info("%s: resumed %s at step %d (%.1f min trained)", self.stage.name, path, self.step, self.seconds / 60)
         before = state.get("settings", {})
         for key, value in self._settings().items():
@@ -177,6 +183,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds + seconds,
             "settings": self._settings(),
+            "history": self.history,
         }
         save_state(folder / STATE, state)
         with self.averages.in_place():
@@ -209,13 +216,15 @@ def run_stage(
     max_steps: int | None = None,
     resume: Path | None = None,
     deadline: float = math.inf,
+    history: list[dict[str, Any]] | None = None,
 ) -> int:
     """Train `stage` until its last step (or for `max_steps` more, or until `deadline` on the monotonic clock).
 
     Returns the step reached.
 
     The folder config.run.dir/<stage> holds state.pt (resumable), the averaged modules as safetensors, log.jsonl and
-    previews/. A state there is resumed; `resume` names another state to start from instead.
+    previews/. A state there is resumed; `resume` names another state to start from instead. `history` is what
+    `init_from` gave for a new run.
     """
     settings, optim = config.run, stage.optim
     folder = Path(settings.dir) / stage.name
@@ -224,6 +233,7 @@ def run_stage(
         torch.set_num_threads(settings.threads)
     accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
     run = Run(stage, config, accelerator)
+    run.history = history or []
     if resume is not None or (folder / STATE).exists():
         run.resume(resume or folder / STATE)
     last = optim.steps if max_steps is None else min(optim.steps, run.step + max_steps)

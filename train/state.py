@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from allosr2_core.errors import AlloSR2Error
 
 STATE = "state.pt"
 """Name of the resumable state in a stage's folder."""
+RECORD = "training.json"
+"""Beside the modules of an unpacked checkpoint: how it was trained."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -54,6 +57,19 @@ def load_state(path: Path) -> dict[str, Any]:
 def find_state(place: Path) -> Path:
     """The state a user means by naming a file, a stage's folder, or a run of one stage."""
     return place if place.is_file() else place / STATE
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """What led to the modules in a folder, oldest first: runs (steps, hours, settings) or a checkpoint's record."""
+    if (folder / STATE).exists():
+        state = load_state(folder / STATE)
+        hours = round(state["seconds"] / 3600, 3)
+        return [
+            *state.get("history", []),
+            {"steps": state["step"], "hours": hours, "settings": state.get("settings", {})},
+        ]
+    record = folder / RECORD
+    return [json.loads(record.read_text(encoding="utf-8"))] if record.exists() else []
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -18,12 +18,10 @@ from allosr2_core.errors import AlloSR2Error
 
 from .config import load_config
 from .models import build_codec, build_velocity
-from .state import export
+from .state import RECORD, export
 
 log = logging.getLogger(__name__)
 FOLDER = "unpacked"
-RECORD = "training.json"
-"""How the unpacked checkpoint was trained; `calibrate` writes it into the checkpoint that continues it."""
 
 
 def unpack(checkpoint: Checkpoint, run: Path) -> Path:

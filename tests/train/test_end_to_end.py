@@ -267,7 +267,32 @@ def test_a_checkpoint_can_be_unpacked_and_trained_on(trained: tuple[Path, Config
     assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
     record = load_checkpoint(out).training
     assert record["stages"]["allosr2"]["steps"] == 1
-    assert record["continues"] == load_checkpoint(path).training
+    assert record["continues"] == [load_checkpoint(path).training]
+
+
+def test_a_run_that_starts_from_another_keeps_its_history_and_may_freeze_the_decoder(
+    trained: tuple[Path, Config], tmp_path: Path
+) -> None:
+    path, before = trained
+    write_photos(tmp_path, "train", [(100, 140)])
+    write_photos(tmp_path, "val", [(80, 70)])
+    table = tiny_table(tmp_path, steps=1)
+    table["allosr2"]["decoder_lr"] = 0.0
+    config = tmp_path / "frozen.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    for stage in ("autoencoder", "prior"):
+        (tmp_path / "run" / stage).symlink_to(Path(before.run.dir) / stage)
+    assert main(["allosr2", "--config", str(config), "--init-from", str(Path(before.run.dir) / "allosr2")]) == 0
+    assert not (tmp_path / "run" / "allosr2" / "decoder.safetensors").exists()
+    out = tmp_path / "frozen.safetensors"
+    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
+    checkpoint = load_checkpoint(out)
+    (run,) = checkpoint.training["continues"]
+    assert run["steps"] == 4 and run["hours"] >= 0 and run["settings"]["allosr2.decoder_lr"] == "0.5"
+    plain = load_file(tmp_path / "run" / "autoencoder" / "autoencoder.safetensors")
+    for key, value in checkpoint.build_autoencoder().decoder.state_dict().items():
+        torch.testing.assert_close(value, plain[f"decoder.{key}"], atol=2e-3, rtol=2e-3)
 
 
 def test_a_checkpoint_of_other_networks_is_not_unpacked(trained: tuple[Path, Config], tmp_path: Path) -> None:
