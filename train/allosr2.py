@@ -41,6 +41,8 @@ HEAD_HIDDEN, HEAD_LEVELS = 64, 3
 """Width and depth of the SNR head."""
 MAX_SHIFT = 4.0
 """Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
+GRIDS = (1, 2, 4)
+"""Periods of the `lattice` term, in patches of the decoder: its own grid, and those of the U-Net's levels."""
 VALIDATION_SIDE = 256
 LATTICE_PERIODS = (4, 8, 16)
 
@@ -85,6 +87,7 @@ class AlloSR2Stage(Stage):
         self.codec = Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed + 1)
         self.codec.network.decoder.requires_grad_(self.stage.decoder_lr > 0)
         self.period = codec.downscale  # of the grid that a decoder may paint
+        self.grids = [self.period * coarser for coarser in GRIDS if 4 * self.period * coarser <= config.data.crop]
         self.trained = nn.ModuleDict(
             {
                 "velocity": self.velocity.network,
@@ -149,7 +152,7 @@ class AlloSR2Stage(Stage):
         pixels = self.codec.network.decode(z_hat).float()
         terms = reconstruction(pixels, hr, z_hat, z_hr)
         if stage.lattice:
-            terms |= lattice_excess(pixels, hr, self.period)
+            terms |= lattice_excess(pixels, hr, self.grids)
         if stage.repeat:
             terms |= repeat_excess(pixels, hr, self.period)
         if stage.checker:

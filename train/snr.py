@@ -85,6 +85,23 @@ def measure_pair(
     return rho, {method: float(starts[method]) for method in METHODS}, quality
 
 
+def share_of_photos(found: Sequence[Measurement]) -> float:
+    """Intraclass correlation of log rho: how much of its variance lies between photographs, not between degradations.
+
+    Near 1: rho tells how much detail a photograph has, of which its degraded version keeps little; a head that sees
+    only z_L cannot know it. One-way random effects; NaN without two photographs of the same number of pairs, two each.
+    """
+    photos = list(dict.fromkeys(m.photo for m in found))
+    groups = [[m.log_rho for m in found if m.photo == photo] for photo in photos]
+    pairs = len(groups[0])
+    if len(groups) < 2 or pairs < 2 or any(len(group) != pairs for group in groups):
+        return math.nan
+    between = pairs * statistics.variance([statistics.fmean(group) for group in groups])
+    within = statistics.fmean(statistics.variance(group) for group in groups)
+    whole = between + (pairs - 1) * within
+    return (between - within) / whole if whole else math.nan
+
+
 def table(found: Sequence[Measurement]) -> str:
     """Markdown: how well the head guesses, and the quality of each start, by strength and over all."""
     lines = [
@@ -99,6 +116,11 @@ def table(found: Sequence[Measurement]) -> str:
         correlation = float(torch.corrcoef(pairs)[0, 1]) if len(group) > 1 else math.nan
         figures = f"{correlation:.3f} | {statistics.median(errors):.3f} | {statistics.fmean(errors):.3f}"
         lines.append(f"| {name} | {len(group)} | {figures} |")
+    share = share_of_photos(found)
+    lines += [
+        "",
+        f"Share of the variance of log rho that lies between photographs (intraclass correlation): {share:.2f}",
+    ]
     starts = list(found[0].psnr)
     lines += ["", f"| strength | {' | '.join(starts)} |", "|---|" + "---:|" * len(starts)]
     for name, group in groups.items():

@@ -7,6 +7,9 @@ can balance the phases and still paint one motif into patch after patch: the aut
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,13 +25,17 @@ def phase_contrast(pixels: Tensor, period: int) -> Tensor:
     return phases_BP.var(dim=1, unbiased=False) / phases_BP.mean(dim=1).square().clamp(min=1e-8)
 
 
-def lattice_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, Tensor]:
-    """{"lattice": mean of what the result's phase contrast has above that of its reference, both directions}."""
+def lattice_excess(pixels: Tensor, pixels_hr: Tensor, periods: Sequence[int]) -> dict[str, Tensor]:
+    """{"lattice": what the result's phase contrasts have above its reference's}, summed over directions and periods.
+
+    A coarse period also catches the edges of JPEG blocks that were left, at 8 px of the low-resolution picture.
+    """
     excess = [
-        F.relu(phase_contrast(x, period) - phase_contrast(y, period))
+        F.relu(phase_contrast(x, period) - phase_contrast(y, period)).mean()
         for x, y in ((pixels, pixels_hr), (pixels.transpose(-1, -2), pixels_hr.transpose(-1, -2)))
+        for period in periods
     ]
-    return {"lattice": (excess[0] + excess[1]).mean()}
+    return {"lattice": torch.stack(excess).sum()}
 
 
 REPEAT_WINDOW = 32

@@ -231,22 +231,29 @@ def test_no_grid_no_contrast() -> None:
 
 def test_only_what_exceeds_the_reference_is_penalised_in_both_directions() -> None:
     grid, noise = stairs(4, 0), torch.rand(2, 3, 33, 33, generator=torch.Generator().manual_seed(0))
-    assert float(lattice_excess(grid, grid, 4)["lattice"]) == 0.0
-    assert float(lattice_excess(noise, grid + grid.transpose(-1, -2), 4)["lattice"]) == 0.0
-    across = lattice_excess(grid, torch.zeros_like(grid), 4)["lattice"]
+    assert float(lattice_excess(grid, grid, [4])["lattice"]) == 0.0
+    assert float(lattice_excess(noise, grid + grid.transpose(-1, -2), [4])["lattice"]) == 0.0
+    across = lattice_excess(grid, torch.zeros_like(grid), [4])["lattice"]
     torch.testing.assert_close(across, torch.tensor(3.0), atol=1e-3, rtol=0)
-    torch.testing.assert_close(lattice_excess(grid.transpose(-1, -2), torch.zeros_like(grid), 4)["lattice"], across)
+    torch.testing.assert_close(lattice_excess(grid.transpose(-1, -2), torch.zeros_like(grid), [4])["lattice"], across)
+
+
+def test_every_period_is_penalised_on_its_own() -> None:
+    coarse, flat = stairs(8, 0, 65), torch.zeros_like(stairs(8, 0, 65))
+    both, fine = (float(lattice_excess(coarse, flat, periods)["lattice"]) for periods in ([4, 8], [4]))
+    assert both == pytest.approx(fine + float(lattice_excess(coarse, flat, [8])["lattice"]), rel=1e-5)
+    assert both > 2 * fine > 0.0
 
 
 def test_descending_the_penalty_removes_the_grid() -> None:
     reference = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(1))
     x = (reference + 4 * stairs(4, 0)[:1]).requires_grad_(True)
-    before = lattice_excess(x, reference, 4)["lattice"]
+    before = lattice_excess(x, reference, [4])["lattice"]
     for _ in range(50):
-        (gradient,) = torch.autograd.grad(lattice_excess(x, reference, 4)["lattice"], x)
+        (gradient,) = torch.autograd.grad(lattice_excess(x, reference, [4])["lattice"], x)
         assert bool(torch.isfinite(gradient).all())
         x = (x - 20 * gradient).detach().requires_grad_(True)
-    assert float(lattice_excess(x, reference, 4)["lattice"].detach()) < 0.2 * float(before.detach())
+    assert float(lattice_excess(x, reference, [4])["lattice"].detach()) < 0.2 * float(before.detach())
 
 
 # ---- reconstruction ----

@@ -1,5 +1,6 @@
 """`python -m train snr`: the measurements are those of the pipeline, and the summary says what they say."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -17,7 +18,7 @@ from train import snr
 from train.__main__ import main
 from train.degradation import degrade
 from train.metrics import psnr_y, quantise
-from train.snr import Measurement, measure_pair, table
+from train.snr import Measurement, measure_pair, share_of_photos, table
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,22 @@ def test_the_table_holds_correlation_errors_and_means() -> None:
     assert lines[2] == "| mild | 2 | 1.000 | 0.005 | 0.005 |"
     assert lines[3].startswith("| real | 1 | nan |")
     assert lines[4] == "| all | 3 | 0.500 | 0.010 | 0.007 |"
-    assert lines[6:9:2] == ["| strength | paired | x1 |", "| mild | 21.00 / 0.100 | 21.00 / 0.100 |"]
+    assert lines[6].endswith("(intraclass correlation): nan")  # one photograph
+    assert lines[8:11:2] == ["| strength | paired | x1 |", "| mild | 21.00 / 0.100 | 21.00 / 0.100 |"]
     assert lines[-1] == "| all | 24.00 / 0.100 | 24.00 / 0.100 |"
+
+
+def test_the_share_of_photographs_tells_content_from_degradation() -> None:
+    """Two photographs, two strengths: all of the difference between photographs, none of it, and a share by hand."""
+
+    def pairs(*values: float) -> list[Measurement]:
+        found = [measurement("mild", value, 0.0, 20.0) for value in values]
+        return [dataclasses.replace(m, photo="ab"[i // 2]) for i, m in enumerate(found)]
+
+    assert share_of_photos(pairs(-1.0, -1.0, 2.0, 2.0)) == pytest.approx(1.0)
+    assert share_of_photos(pairs(-1.0, 2.0, -1.0, 2.0)) == pytest.approx(-1.0)  # its lower bound for two pairs each
+    assert share_of_photos(pairs(0.0, 1.0, 2.0, 3.0)) == pytest.approx((4.0 - 0.5) / (4.0 + 0.5))
+    assert math.isnan(share_of_photos(pairs(0.0, 1.0, 2.0)))
 
 
 def test_the_command(
