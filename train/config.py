@@ -220,6 +220,7 @@ class AlloSR2StageConfig:
     repeat: float
     checker: float
     decode: float
+    """Keeps a decoder that is trained along the encoder's inverse; nothing where it is frozen."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A frozen base spread over the processes of a run (FSDP2), for cards that cannot hold it alone.
 
 Only what is frozen is spread: each block's weights are gathered when the block runs and dropped after it. The trained
-branches are a few hundred megabytes and whole in every process, so optimiser, average, clipping and files are those of
+branches are small beside it and whole in every process, so optimiser, average, clipping and files are those of
 any run, and DistributedDataParallel adds up their gradients as it does without.
 """
 
