@@ -30,7 +30,7 @@ from .data import bicubic_up, mix_seed, random_window, training_crops
 from .degradation import SCALE, degrade
 from .distances import load_distance
 from .draws import Draws
-from .metrics.lattice import lattice, repeat
+from .metrics.lattice import LATTICE_PERIODS, lattice, repeat
 from .models import latent_channels, load_codec, load_velocity
 from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture, validation_crops
 from .prior import flow_matching_error
@@ -44,7 +44,6 @@ MAX_SHIFT = 4.0
 GRIDS = (1, 2, 4)
 """Periods of the `lattice` term, in patches of the decoder: its own grid, and those of the U-Net's levels."""
 VALIDATION_SIDE = 256
-LATTICE_PERIODS = (4, 8, 16)
 
 
 @dataclass(frozen=True)

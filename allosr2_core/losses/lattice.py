@@ -44,6 +44,11 @@ REPEAT_FLOOR = 1e-5
 """Power below which fine texture counts as none: a standard deviation of 0.003 for pictures in [0, 1]."""
 
 
+def _fine(pixels: Tensor, side: int) -> Tensor:
+    """What a mean over side x side pixels leaves out."""
+    return pixels - F.avg_pool2d(pixels, side, stride=1, padding=side // 2, count_include_pad=False)
+
+
 def patch_repeat(pixels: Tensor, period: int) -> Tensor:
     """How much the fine texture repeats (> 0) or alternates (< 0) from patch to patch, by windows: -> [B, h, w].
 
@@ -52,7 +57,7 @@ def patch_repeat(pixels: Tensor, period: int) -> Tensor:
     period + 1 px wide. About 0 for a photograph; transpose for the other axis.
     """
     pixels = pixels.float()
-    fine = pixels - F.avg_pool2d(pixels, 5, stride=1, padding=2, count_include_pad=False)
+    fine = _fine(pixels, 5)
     height, width = fine.shape[-2], fine.shape[-1] - period - 1
     window = min(REPEAT_WINDOW, height, width)
 
@@ -75,7 +80,7 @@ def checker_share(pixels: Tensor) -> Tensor:
     0.01 for a photograph. Networks that take every other pixel first are blind to what it is and see a tone.
     """
     grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
-    fine = grey_B1HW - F.avg_pool2d(grey_B1HW, 3, stride=1, padding=1, count_include_pad=False)
+    fine = _fine(grey_B1HW, 3)
     taps = grey_B1HW.new_tensor(CHECKER_TAPS) / 16.0
     checker = F.conv2d(F.conv2d(grey_B1HW, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
     return checker.square().flatten(1).mean(dim=1) / fine.square().flatten(1).mean(dim=1).clamp(min=1e-8)

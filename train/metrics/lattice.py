@@ -14,6 +14,9 @@ from allosr2_core.losses.lattice import patch_repeat
 
 from .fidelity import luma
 
+LATTICE_PERIODS = (4, 8, 16)
+"""What is measured, px: the patches of the small decoder, and strides on top of them."""
+
 
 def lattice(x_BCHW: Tensor, period: int) -> Tensor:
     """Strength of a grid of `period` px, (B,).

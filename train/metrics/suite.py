@@ -10,11 +10,10 @@ from allosr2_core.losses.lattice import checker_share
 
 from ..trunks import STLPIPS, load_st_lpips
 from .fidelity import psnr_y, quantise, ssim_y
-from .lattice import lattice, repeat
+from .lattice import LATTICE_PERIODS, lattice, repeat
 from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe
 from .perceptual import HEDDists, load_hed_dists
 
-LATTICE_PERIODS = (4, 8, 16)
 METRIC_NAMES = (
     *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "niqe"),
     *(f"lattice_{period}" for period in LATTICE_PERIODS),
