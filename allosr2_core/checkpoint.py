@@ -1,12 +1,14 @@
-"""The checkpoint file: one safetensors file, versioned, strict.
+"""The checkpoint file: one safetensors file, versioned, strict. It is standalone or an adapter for a base (FLUX.1).
 
 Tensors, by prefix (names behind `lora.transformer.` and `lora.vae_encoder.` are ones the host's LoRA loader accepts):
 
-    flow.*               the generative prior (embedded and standalone files only)
+    flow.*               the generative prior (standalone files only)
     vae.*                the autoencoder (likewise)
-    lora.transformer.*   what the SR flow adds to the prior: `diffusion_model.X.diff`, `diffusion_model.X.diff_b`
-    lora.vae_encoder.*   what it adds to the encoder: `encoder.X.diff`, `encoder.X.diff_b`
-    snr_head.*           the head that predicts log rho
+    lora.transformer.*   what the SR flow adds to the prior: `diffusion_model.X.diff`, `diffusion_model.X.diff_b`; in
+                         adapters `diffusion_model.X.lora_A.weight`, `.lora_B.weight`, `.alpha`
+    lora.vae_encoder.*   what it adds to the encoder: `encoder.X.diff` ... or `encoder.X.lora_A.weight` ...
+    snr_head.*           the head that predicts log rho (adapters may come without)
+    null.*               `context` (1, T, D) and `pooled` (1, V): the empty prompt of an adapter (likewise)
 
 Header metadata: `allosr2.format`, `allosr2.config` and `allosr2.training` (JSON), `modelspec.*` 1.0.1, `license`.
 Loading refuses anything it does not fully understand and says what was expected and what came.
@@ -17,7 +19,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,103 +30,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .adapter import Shape, adapter_shapes
+from .checkpoint_config import AlloSR2Config
+from .codecs import Codec, build_codec, codec_params
 from .errors import AlloSR2Error
-from .flow import INITS, Init
-from .networks import build_network, strict
-from .patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
+from .networks import HOST_NETWORKS, NullFlux, build_network, strict
+from .patch_autoencoder import PatchAutoencoder
 from .snr import SNRHead, SNRHeadParams
 from .weight_diff import apply_diff, diff_names, export_diff, listed
 
 FORMAT = 1
 FORMAT_KEY, CONFIG_KEY, TRAINING_KEY = "allosr2.format", "allosr2.config", "allosr2.training"
 FLOW, VAE, LORA_FLOW, LORA_ENCODER, HEAD = "flow.", "vae.", "lora.transformer.", "lora.vae_encoder.", "snr_head."
-GROUPS = (FLOW, VAE, LORA_FLOW, LORA_ENCODER, HEAD)
+NULL = "null."
+GROUPS = (FLOW, VAE, LORA_FLOW, LORA_ENCODER, HEAD, NULL)
 HOST_FLOW, HOST_ENCODER = "diffusion_model.", "encoder."
 """What the host puts before the names of the velocity network's and the encoder's parameters."""
 
 M = TypeVar("M", bound=nn.Module)
+DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 
 EMBEDDED_NAME = "allosr2-mini (embedded)"
-T_METHODS = ("calibrated", "predicted")
 
 
 def embedded_path() -> Path:
     """The checkpoint that comes with the package."""
     return Path(__file__).parent / "weights" / "allosr2-mini.safetensors"
-
-
-@dataclass(frozen=True)
-class AlloSR2Config:
-    """Everything a pipeline must know about a checkpoint besides its weights. No field has a default."""
-
-    base: str
-    """Base family, e.g. "allosr2-mini"."""
-    network: Mapping[str, Any]
-    """Velocity network: type and parameters, see `networks.build_network`."""
-    autoencoder: Mapping[str, Any]
-    """Parameters of the patch autoencoder."""
-    snr_head: Mapping[str, Any]
-    """Parameters of the SNR head."""
-    init: Init
-    """Starting point it was trained with: "aligned" or "raw"."""
-    t_star: float
-    """The calibrated global t*."""
-    t_min: float
-    t_max: float
-    """Range of t* it was trained on."""
-    t_method: str
-    """What to use when the user does not choose: "calibrated" or "predicted"."""
-    scale: int
-    """Enlargement it was trained for."""
-    trained_size: int
-    """Side of a training crop, px."""
-    tile_size: int
-    """Side of a tile when the user does not choose, px."""
-    latent_channels: int
-    latent_downscale: int
-    """Pixels per latent cell."""
-    latent_scale: float
-    latent_shift: float
-    """scaled latent = (raw - shift) * scale."""
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.init not in INITS:
-            problems.append(f"init must be one of {INITS}, got {self.init!r}")
-        if self.t_method not in T_METHODS:
-            problems.append(f"t_method must be one of {T_METHODS}, got {self.t_method!r}")
-        for name in ("scale", "trained_size", "tile_size", "latent_channels", "latent_downscale"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                problems.append(f"{name} must be a positive integer, got {value!r}")
-        for name in ("t_star", "t_min", "t_max", "latent_scale", "latent_shift"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                problems.append(f"{name} must be a finite number, got {value!r}")
-        if not problems and not self.latent_scale > 0:
-            problems.append(f"latent_scale must be positive, got {self.latent_scale!r}")
-        problems += self._contradictions()
-        if not problems and not 0 < self.t_min <= self.t_star <= self.t_max < 1:
-            problems.append(f"expected 0 < t_min <= t_star <= t_max < 1, got {self.t_min}, {self.t_star}, {self.t_max}")
-        if problems:
-            raise AlloSR2Error("checkpoint config: " + "; ".join(problems))
-
-    def _contradictions(self) -> list[str]:
-        """Facts that the architectures state as well, and state otherwise."""
-        parts = {"network": self.network, "autoencoder": self.autoencoder, "snr_head": self.snr_head}
-        found = [
-            f"latent_channels is {self.latent_channels!r} here and {part['latent_channels']!r} in {name}"
-            for name, part in parts.items()
-            if part.get("latent_channels", self.latent_channels) != self.latent_channels
-        ]
-        if self.autoencoder.get("patch", self.latent_downscale) != self.latent_downscale:
-            patch = self.autoencoder["patch"]
-            found.append(f"latent_downscale is {self.latent_downscale!r} here and patch {patch!r} in autoencoder")
-        return found
-
-    def clamp_t(self, t: Tensor) -> Tensor:
-        """t limited to the trained range."""
-        return t.clamp(self.t_min, self.t_max)
 
 
 @dataclass(frozen=True)
@@ -141,25 +71,46 @@ class Checkpoint:
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
     def build_prior(self) -> nn.Module:
-        """The generative prior, frozen."""
+        """The generative prior, frozen. AlloSR2Error for an adapter: its prior is the base."""
+        self._check_standalone()
         return _filled(build_network(self.config.network), self.group(FLOW))
 
     def build_network(self, strength: float = 1.0) -> nn.Module:
-        """The SR velocity network: the prior plus `strength` times the adapter."""
+        """The SR velocity network: the prior plus `strength` times what was learned. AlloSR2Error for an adapter."""
         network = self.build_prior()
         apply_diff(network, self.group(LORA_FLOW), HOST_FLOW, strength)
         return network
 
     def build_autoencoder(self, strength: float = 1.0) -> PatchAutoencoder:
-        """The autoencoder with `strength` times the adapter on its encoder. Strength 0 encodes HR pictures exactly."""
-        model = PatchAutoencoder(strict(PatchAutoencoderParams, self.config.autoencoder, "autoencoder"))
+        """The autoencoder with `strength` times what its encoder learned; strength 0 encodes HR pictures exactly.
+
+        AlloSR2Error for an adapter.
+        """
+        self._check_standalone()
+        model = build_codec(codec_params(self.config.autoencoder))
+        assert isinstance(model, PatchAutoencoder)  # noqa: S101 - checked when it was read
         _filled(model, self.group(VAE))
         apply_diff(model.encoder, self.group(LORA_ENCODER), HOST_ENCODER, strength)
         return model
 
-    def build_snr_head(self) -> SNRHead:
-        """The SNR head, frozen."""
+    def build_snr_head(self) -> SNRHead | None:
+        """The SNR head, frozen; None in a file without."""
+        if not self.config.snr_head:
+            return None
         return _filled(SNRHead(strict(SNRHeadParams, self.config.snr_head, "snr_head")), self.group(HEAD))
+
+    @property
+    def null(self) -> tuple[Tensor, Tensor] | None:
+        """Context (1, T, D) and pooled text (1, V) of the empty prompt it was trained with; None in a file without."""
+        group = self.group(NULL)
+        return (group["context"], group["pooled"]) if group else None
+
+    def _check_standalone(self) -> None:
+        if self.config.adapter:
+            raise AlloSR2Error(
+                f"expected a standalone checkpoint; this one is an adapter for {self.config.base}: it needs that "
+                "base's transformer and VAE"
+            )
 
 
 def _filled(module: M, tensors: dict[str, Tensor]) -> M:
@@ -167,22 +118,55 @@ def _filled(module: M, tensors: dict[str, Tensor]) -> M:
     return module.eval().requires_grad_(False)
 
 
-def expected_tensors(config: AlloSR2Config) -> dict[str, torch.Size]:
-    """Name and shape of every tensor a file with this configuration must have; nothing is allocated."""
+def expected_tensors(config: AlloSR2Config, found: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Name and shape of every tensor a file with this configuration must have; nothing is allocated.
+
+    found: shapes in the file. Of these only what the configuration leaves open is taken: an adapter's ranks, and
+    whether it has an empty prompt, of how many tokens.
+    """
+    expected: dict[str, Shape] = {}
     with torch.device("meta"):
-        network = build_network(config.network)
-        autoencoder = PatchAutoencoder(strict(PatchAutoencoderParams, config.autoencoder, "autoencoder"))
-        head = SNRHead(strict(SNRHeadParams, config.snr_head, "snr_head"))
-    expected = {FLOW + k: v.shape for k, v in network.state_dict().items()}
-    expected |= {VAE + k: v.shape for k, v in autoencoder.state_dict().items()}
-    expected |= {HEAD + k: v.shape for k, v in head.state_dict().items()}
+        network = None if config.only_host_network else build_network(config.network)
+        codec = None if config.only_host_autoencoder else build_codec(codec_params(config.autoencoder))
+        if config.snr_head:
+            head = SNRHead(strict(SNRHeadParams, config.snr_head, "snr_head"))
+            expected |= _shapes(head, HEAD)
+    if config.adapter:
+        return expected | _expected_of_adapter(config, network, codec, found)
+    if network is None or not isinstance(codec, PatchAutoencoder):
+        raise AlloSR2Error("expected a standalone file to have a network and a patch autoencoder of its own")
+    expected |= _shapes(network, FLOW) | _shapes(codec, VAE)
     expected |= {LORA_FLOW + k: v for k, v in _diff_shapes(network, HOST_FLOW).items()}
-    return expected | {LORA_ENCODER + k: v for k, v in _diff_shapes(autoencoder.encoder, HOST_ENCODER).items()}
+    return expected | {LORA_ENCODER + k: v for k, v in _diff_shapes(codec.encoder, HOST_ENCODER).items()}
 
 
-def _diff_shapes(module: nn.Module, prefix: str) -> dict[str, torch.Size]:
+def _expected_of_adapter(
+    config: AlloSR2Config, network: nn.Module | None, codec: Codec | None, found: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    if not (network is None or isinstance(network, NullFlux)):
+        raise AlloSR2Error(f"expected an adapter's network to be of type flux or {', '.join(HOST_NETWORKS)}")
+    flux, encoder = (None if network is None else network.velocity.flux), (None if codec is None else codec.encoder)
+    parts = ((flux, "transformer", LORA_FLOW + HOST_FLOW), (encoder, "vae_encoder", LORA_ENCODER + HOST_ENCODER))
+    expected: dict[str, Shape] = {}
+    for part, name, prefix in parts:
+        expected |= adapter_shapes(part, config.adapter[name], prefix, found)
+    context, pooled = found.get(NULL + "context"), found.get(NULL + "pooled")
+    if context is None and pooled is None:
+        return expected
+    if network is None:
+        return expected | {NULL + "context": context or (), NULL + "pooled": pooled or ()}
+    tokens = context[1] if context and len(context) > 1 else 0
+    widths = (network.null_context.shape[-1], network.null_pooled.shape[-1])
+    return expected | {NULL + "context": (1, tokens, widths[0]), NULL + "pooled": (1, widths[1])}
+
+
+def _shapes(module: nn.Module, prefix: str) -> dict[str, Shape]:
+    return {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def _diff_shapes(module: nn.Module, prefix: str) -> dict[str, Shape]:
     parameters = dict(module.named_parameters())
-    return {key: parameters[name].shape for key, name in diff_names(module, prefix).items()}
+    return {key: tuple(parameters[name].shape) for key, name in diff_names(module, prefix).items()}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -197,15 +181,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             config, training = _parse_metadata(metadata, where)
+            pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            found = {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in pieces.items()}
             try:
-                expected = expected_tensors(config)
+                expected = expected_tensors(config, {name: shape for name, (shape, _) in found.items()})
             except AlloSR2Error as error:
                 raise AlloSR2Error(f"{where}: config: {error}") from error
-            _check_names(expected, {k: file.get_slice(k) for k in file.keys()}, where)  # noqa: SIM118
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            _check_names(expected, found, where)
+            tensors = {name: file.get_tensor(name) for name in found}
     except SafetensorError as error:
         raise AlloSR2Error(f"{where}: expected a complete safetensors file; {error}") from error
     _check_finite(tensors, where)
+    if not config.adapter:  # gigabytes for a large base: these stay as stored
+        tensors = {name: value.float() for name, value in tensors.items()}
     return Checkpoint(config=config, training=training, tensors=tensors)
 
 
@@ -224,18 +212,18 @@ def _parse_metadata(metadata: Mapping[str, str], where: str) -> tuple[AlloSR2Con
         raise AlloSR2Error(f"{where}: expected JSON under {CONFIG_KEY} and {TRAINING_KEY}; {error!r}") from error
     if not isinstance(config, dict) or not isinstance(training, dict):
         raise AlloSR2Error(f"{where}: expected JSON objects under {CONFIG_KEY} and {TRAINING_KEY}")
+    config.setdefault("adapter", {})  # files from before there were adapters
     return strict(AlloSR2Config, config, f"{where}: config"), training
 
 
-def _check_names(expected: Mapping[str, torch.Size], found: Mapping[str, Any], where: str) -> None:
+def _check_names(expected: Mapping[str, Shape], found: Mapping[str, tuple[Shape, str]], where: str) -> None:
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing or extra:
         raise AlloSR2Error(f"{where}: tensors missing: {listed(missing)}; not expected: {listed(extra)}")
-    for name, piece in found.items():
-        shape, dtype = tuple(piece.get_shape()), piece.get_dtype()
-        if shape != tuple(expected[name]):
-            raise AlloSR2Error(f"{where}: {name}: expected shape {tuple(expected[name])}; got {shape}")
-        if dtype not in ("F16", "BF16", "F32"):
+    for name, (shape, dtype) in found.items():
+        if shape != expected[name]:
+            raise AlloSR2Error(f"{where}: {name}: expected shape {expected[name]}; got {shape}")
+        if dtype not in DTYPE_NAMES.values():
             raise AlloSR2Error(f"{where}: {name}: expected F16, BF16 or F32; got {dtype}")
 
 
@@ -271,9 +259,30 @@ def save_checkpoint(
     tensors |= {LORA_FLOW + k: v for k, v in export_diff(base_flow, network, HOST_FLOW).items()}
     tensors |= {LORA_ENCODER + k: v for k, v in export_diff(base_vae.encoder, encoder, HOST_ENCODER).items()}
     tensors |= {HEAD + k: v for k, v in snr_head.state_dict().items()}
+    write_checkpoint(path, config, training, tensors, dtype=dtype, title=title, license=license)
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    config: AlloSR2Config,
+    training: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype,
+    title: str,
+    license: str,
+) -> None:
+    """Write named tensors as a checkpoint, atomically (temporary file, fsync, rename).
+
+    Raises AlloSR2Error, and leaves an older file as it was, when the tensors are not those the configuration asks for
+    or are not finite in `dtype`.
+    """
+    path = Path(path)
     stored = {k: v.detach().to("cpu", dtype).contiguous() for k, v in tensors.items()}
-    _check_names(expected_tensors(config), {k: _Piece(v) for k, v in stored.items()}, Path(path).name)
-    _check_finite(stored, f"{Path(path).name} (in {dtype})")
+    found = {k: (tuple(v.shape), DTYPE_NAMES.get(v.dtype, str(v.dtype))) for k, v in stored.items()}
+    expected = expected_tensors(config, {name: shape for name, (shape, _) in found.items()})
+    _check_names(expected, found, path.name)
+    _check_finite(stored, f"{path.name} (in {dtype})")
     metadata = {
         FORMAT_KEY: str(FORMAT),
         CONFIG_KEY: json.dumps(dataclasses.asdict(config), sort_keys=True),
@@ -285,30 +294,26 @@ def save_checkpoint(
         "modelspec.license": license,
         "license": license,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(path, stored, metadata)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically; folders are made. An older file stays as it was until the new one is whole.
+
+    Raises AlloSR2Error when the place cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(stored, temporary, metadata=metadata)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), temporary, metadata=dict(metadata))
         temporary.chmod(0o644)  # safetensors writes for the owner alone
         with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise AlloSR2Error(f"{path}: could not be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A tensor with the two questions `_check_names` asks of a file's slice."""
-
-    tensor: Tensor
-
-    def get_shape(self) -> list[int]:
-        return list(self.tensor.shape)
-
-    def get_dtype(self) -> str:
-        return {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}.get(self.tensor.dtype, "other")
 
 
 def _rounded(module: M, dtype: torch.dtype) -> M:

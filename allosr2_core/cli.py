@@ -1,4 +1,4 @@
-"""The command line: upscale a picture or a folder of pictures, inspect a checkpoint.
+"""The command line: upscale a picture or a folder of pictures, inspect a checkpoint, move adapters in and out.
 
 Results go to standard output, one line a picture and a summary; progress, notes and failures go to standard error.
 Exit code: 0 all good, 1 some picture failed or the inspected checkpoint was refused, 2 nothing was done because the
@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import EMBEDDED_NAME, embedded_path, load_checkpoint
+from .bases import read_base
+from .checkpoint import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
+from .cli_adapters import add_commands
 from .color import COLOR_METHODS
 from .errors import AlloSR2Error
 from .image import LoadedImage, load_image, save_image, split_alpha
@@ -104,6 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--color", choices=COLOR_METHODS, default="none", help="give the result the input's colours (default none)"
     )
     upscale.add_argument("--checkpoint", type=Path, help=f"a .safetensors file (default: {EMBEDDED_NAME})")
+    upscale.add_argument("--transformer", type=Path, metavar="FILE", help="for an adapter: its base's transformer")
+    upscale.add_argument("--vae", type=Path, metavar="FILE", help="for an adapter: its base's VAE")
     upscale.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: torch decides)")
     upscale.add_argument("--quiet", action="store_true", help="only failures and the exit code")
     upscale.set_defaults(run=_run_upscale)
@@ -111,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="what is in a checkpoint, or why it is refused")
     inspect.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, nargs="?", help=f"(default: {EMBEDDED_NAME})")
     inspect.set_defaults(run=_run_inspect)
+    add_commands(commands)
     return parser
 
 
@@ -127,7 +132,7 @@ def _run_upscale(options: argparse.Namespace) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     planned = plan_jobs(options.source, options.target)
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(options.checkpoint or embedded_path()))
+    upscaler = _upscaler(load_checkpoint(options.checkpoint or embedded_path()), options.transformer, options.vae)
     settings = UpscaleSettings(
         scale=4.0 if options.scale is None and options.long_edge is None else options.scale,
         long_edge=options.long_edge,
@@ -172,6 +177,19 @@ def _run_upscale(options: argparse.Namespace) -> int:
         done = len(planned.jobs) - failed
         sys.stdout.write(summary(done, failed, time.perf_counter() - started, peak_memory_mib()) + "\n")
     return SOME_FAILED if failed else OK
+
+
+def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None) -> Upscaler:
+    """The networks of a standalone checkpoint, or of an adapter on the files of its base."""
+    if checkpoint.config.adapter:
+        if transformer is None or vae is None:
+            raise AlloSR2Error(
+                f"expected --transformer FILE and --vae FILE: the checkpoint is an adapter for {checkpoint.config.base}"
+            )
+        return Upscaler.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae))
+    if transformer is not None or vae is not None:
+        raise AlloSR2Error("expected no --transformer and no --vae: the checkpoint has its own")
+    return Upscaler.from_checkpoint(checkpoint)
 
 
 @dataclass(frozen=True)

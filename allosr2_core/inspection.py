@@ -16,6 +16,7 @@ _GROUP_MEANS = {
     "lora.transformer.": "adapter of the flow",
     "lora.vae_encoder.": "adapter of the encoder",
     "snr_head.": "SNR head",
+    "null.": "empty prompt",
 }
 
 

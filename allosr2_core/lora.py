@@ -97,13 +97,7 @@ def inject(
     """
     if rank < 1 or not math.isfinite(alpha):
         raise AlloSR2Error(f"LoRA: expected rank >= 1 and a finite alpha, got rank {rank} and alpha {alpha}")
-    layers = _base_layers(model)
-    chosen: dict[str, Layer] = {}
-    for pattern in targets:
-        found = {name: layer for name, layer in layers.items() if re.fullmatch(pattern, name)}
-        if not found:
-            raise AlloSR2Error(f"LoRA: expected {pattern!r} to fit the name of a Linear or Conv2d, it fits none")
-        chosen |= found
+    chosen = matching_layers(model, targets)
     taken = [name for name, layer in chosen.items() if _branch(layer) is not None]
     if taken:
         raise AlloSR2Error(f"LoRA: expected layers without a branch, these have one: {listed(taken)}")
@@ -112,6 +106,35 @@ def inject(
         nn.init.kaiming_uniform_(branch.down.weight, a=math.sqrt(5), generator=generator)  # +-1 / sqrt(fan in)
         _attach(chosen[name], branch)
     return list(chosen)
+
+
+def matching_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, Layer]:
+    """The Linear and Conv2d layers whose whole dotted name fits one of the regular expressions, by name.
+
+    Raises:
+        AlloSR2Error: a pattern that fits no layer, or is no regular expression.
+    """
+    layers = _base_layers(model)
+    chosen: dict[str, Layer] = {}
+    for pattern in targets:
+        try:
+            found = {name: layer for name, layer in layers.items() if re.fullmatch(pattern, name)}
+        except re.error as error:
+            raise AlloSR2Error(f"LoRA: expected a regular expression, got {pattern!r}: {error}") from error
+        if not found:
+            raise AlloSR2Error(f"LoRA: expected {pattern!r} to fit the name of a Linear or Conv2d, it fits none")
+        chosen |= found
+    return chosen
+
+
+def branch_shapes(layer: Layer, rank: int) -> dict[str, tuple[int, ...]]:
+    """Key suffix -> shape of the three tensors that a file holds for a layer's branch."""
+    kernel = tuple(layer.weight.shape[2:])
+    return {
+        DOWN_KEY: (rank, layer.weight.shape[1], *kernel),
+        UP_KEY: (layer.weight.shape[0], rank, *(1 for _ in kernel)),
+        ALPHA_KEY: (),
+    }
 
 
 def branches(model: nn.Module) -> dict[str, LoRABranch]:

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from .errors import AlloSR2Error
+from .families import FAMILIES
 from .transformer import Flux, FluxConditioning, FluxParams, FluxVelocity
 from .unet import UNetParams, VelocityUNet
 
 NETWORKS = ("unet", "flux")
+HOST_NETWORKS = tuple(name for name, family in FAMILIES.items() if not family.in_core)
+"""Velocity networks that only a host can build; adapters for them run on the MODEL the user connects."""
 
 
 class NullFlux(nn.Module):
@@ -59,6 +62,8 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
         if guidance is not None and not _fits(float, guidance):
             raise AlloSR2Error(f"network: guidance: expected a number; got {guidance!r}")
         return NullFlux(_flux_params(values), guidance)
+    if kind in HOST_NETWORKS:
+        raise AlloSR2Error(f"network: {kind!r} runs on a MODEL of the host only; expected one of {NETWORKS}")
     raise AlloSR2Error(f"network: expected type to be one of {NETWORKS}; got {kind!r}")
 
 

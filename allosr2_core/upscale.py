@@ -15,7 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checkpoint import AlloSR2Config, Checkpoint
+from . import lora
+from .autoencoder import Autoencoder
+from .checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
+from .checkpoint_config import AlloSR2Config
+from .codecs import Codec, scaled_functions
 from .color import match_color
 from .errors import AlloSR2Error
 from .exact_decode import exact_tile_count, exact_tiled
@@ -23,6 +27,7 @@ from .flow import VelocityFn, one_step, start_state, t_from_rho
 from .image import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
 from .snr import SNRHead, paired_rho
 from .tiling import tile_count, tiled_apply
+from .transformer import Flux, FluxConditioning, FluxVelocity
 
 Tick = Callable[[], None]
 METHODS = ("calibrated", "predicted", "paired", "manual")
@@ -41,9 +46,9 @@ class Backend:
     encode: Callable[[Tensor], Tensor]
     velocity: VelocityFn
     decode: Callable[[Tensor], Tensor]
-    encoder_radius: int
-    decoder_radius: int
-    """Context, in latent cells, that encoder and decoder need around a tile to be exact."""
+    encoder_radius: int | None
+    decoder_radius: int | None
+    """Context, in latent cells, that encoder and decoder need around a tile to be exact; None = the whole picture."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +106,39 @@ def from_network(pixels: Tensor) -> Tensor:
 
 
 def encode(backend: Backend, pixels: Tensor, config: AlloSR2Config, tile: int = 0, tick: Tick | None = None) -> Tensor:
-    """Padded pixels [B, H, W, 3] in [0, 1] -> scaled latents, tile by tile with exact context. Refuses NaN pixels."""
-    if not bool(torch.isfinite(pixels).all()):
-        raise AlloSR2Error("expected an image of finite pixels in 0..1; it has NaN or infinite values")
-    cells = _tile_cells(config, tile)
-    return exact_tiled(
-        backend.encode, to_network(pixels), cells, backend.encoder_radius, 1.0 / config.latent_downscale, tick
-    )
+    """Padded pixels [B, H, W, 3] in [0, 1] -> scaled latents, equal to those of one pass. Refuses NaN pixels."""
+    check_pixels(pixels)
+    down = config.latent_downscale
+    return _exact(backend.encode, to_network(pixels), config, tile, backend.encoder_radius, 1.0 / down, tick)
 
 
 def decode(backend: Backend, z: Tensor, config: AlloSR2Config, tile: int = 0, tick: Tick | None = None) -> Tensor:
-    """Scaled latents -> pixels [B, H, W, 3] in [0, 1], tile by tile with exact context: equal to the untiled decode."""
-    cells = _tile_cells(config, tile)
-    pixels = exact_tiled(backend.decode, z, cells, backend.decoder_radius, config.latent_downscale, tick)
+    """Scaled latents -> pixels [B, H, W, 3] in [0, 1], equal to those of one pass."""
+    pixels = _exact(backend.decode, z, config, tile, backend.decoder_radius, config.latent_downscale, tick)
     check_finite(pixels, "the decoder's output")
     return from_network(pixels)
+
+
+def check_pixels(pixels: Tensor) -> None:
+    """AlloSR2Error for NaN or infinite pixels."""
+    if not bool(torch.isfinite(pixels).all()):
+        raise AlloSR2Error("expected an image of finite pixels in 0..1; it has NaN or infinite values")
+
+
+def _exact(
+    fn: Callable[[Tensor], Tensor],
+    x: Tensor,
+    config: AlloSR2Config,
+    tile: int,
+    radius: int | None,
+    scale: float,
+    tick: Tick | None,
+) -> Tensor:
+    """Tile by tile with exact context, or where there is no finite context item by item."""
+    if radius is None:
+        whole = max(x.shape[-2:])
+        return exact_tiled(fn, x, whole, 0, scale, tick)
+    return exact_tiled(fn, x, _tile_cells(config, tile), radius, scale, tick)
 
 
 def estimate_t(
@@ -243,7 +266,7 @@ def count_ticks(prepared: Prepared, config: AlloSR2Config, tile: int, overlap: i
     """How often `tick` is called per image in encode, flow and decode."""
     height, width = (side // config.latent_downscale for side in prepared.pixels.shape[1:3])
     cells, cells_overlap = flow_tile(config, tile, overlap)
-    codec = exact_tile_count(height, width, cells)
+    codec = exact_tile_count(height, width, cells) if config.is_local_codec else 1
     return codec, tile_count(height, width, cells, cells_overlap), codec
 
 
@@ -256,21 +279,47 @@ class Upscaler:
 
     config: AlloSR2Config
     backend: Backend
-    head: SNRHead
+    head: SNRHead | None
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, strength: float = 1.0) -> Upscaler:
-        """Build every network of a checkpoint on the CPU in fp32."""
+        """Build every network of a standalone checkpoint on the CPU in fp32."""
         autoencoder, network = checkpoint.build_autoencoder(strength), checkpoint.build_network(strength)
-        scale, shift = checkpoint.config.latent_scale, checkpoint.config.latent_shift
+        radii = (autoencoder.encoder_radius, autoencoder.decoder_radius)
+        return cls._of(checkpoint, autoencoder, network, radii)
+
+    @classmethod
+    def from_adapter(
+        cls, checkpoint: Checkpoint, transformer: Flux, autoencoder: Autoencoder, strength: float = 1.0
+    ) -> Upscaler:
+        """Put an adapter on its base's networks, which get its branches: pass copies to keep yours.
+
+        Raises AlloSR2Error when the adapter brings no empty prompt.
+        """
+        config, dtype = checkpoint.config, next(transformer.parameters()).dtype
+        if checkpoint.null is None:
+            raise AlloSR2Error("expected an adapter with an empty prompt (null.context, null.pooled); it has none")
+        parts = ((transformer, LORA_FLOW, HOST_FLOW), (autoencoder.encoder, LORA_ENCODER, HOST_ENCODER))
+        for part, group, prefix in parts:
+            if tensors := checkpoint.group(group):
+                lora.import_lora(part, {name: value.float() for name, value in tensors.items()}, prefix)
+                lora.set_scale(part, strength)
+        guidance = config.network.get("guidance")
+        context, pooled = (part.float() for part in checkpoint.null)
+        cond = FluxConditioning(context, pooled, None if guidance is None else torch.tensor([float(guidance)]))
+        velocity = FluxVelocity(transformer, compute_dtype=dtype)
+        return cls._of(checkpoint, autoencoder, lambda z, t: velocity(z, t, cond), (None, None))
+
+    @classmethod
+    def _of(
+        cls, checkpoint: Checkpoint, codec: Codec, velocity: VelocityFn, radii: tuple[int | None, int | None]
+    ) -> Upscaler:
+        config = checkpoint.config
+        encode, decode = scaled_functions(codec, config.latent_scale, config.latent_shift)
         backend = Backend(
-            encode=lambda pixels: (autoencoder.encode(pixels) - shift) * scale,
-            velocity=network,
-            decode=lambda z: autoencoder.decode(z / scale + shift),
-            encoder_radius=autoencoder.encoder_radius,
-            decoder_radius=autoencoder.decoder_radius,
+            encode=encode, velocity=velocity, decode=decode, encoder_radius=radii[0], decoder_radius=radii[1]
         )
-        return cls(config=checkpoint.config, backend=backend, head=checkpoint.build_snr_head())
+        return cls(config=config, backend=backend, head=checkpoint.build_snr_head())
 
     @torch.inference_mode()
     def upscale(

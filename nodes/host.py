@@ -10,29 +10,36 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import comfy.model_management
+import comfy.patcher_extension
 import comfy.utils
 import folder_paths
 import torch
 from torch import Tensor
 
-from ..allosr2_core.checkpoint import EMBEDDED_NAME, AlloSR2Config, embedded_path
+from ..allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
+from ..allosr2_core.checkpoint_config import AlloSR2Config
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.exact_decode import exact_tile_count, exact_tiled
 from ..allosr2_core.flow import VelocityFn
 from ..allosr2_core.snr import SNRHead
 from ..allosr2_core.tiling import tile_count, tiled_apply
-from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, count_ticks
+from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks
 from ..allosr2_core.upscale import encode as core_encode
 
 if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
+    from .conditioning import Prompt
+
 Result = TypeVar("Result")
 FOLDER = "allosr2"
+ATTACHMENT = "allosr2"
+"""Where a MODEL or VAE with an adapter's patches carries the adapter's name."""
 SUFFIXES = {".safetensors"}
 LARGEST_DECODE_TILE = 512
 """Side in px of an automatic decode tile. Any size gives the same picture; this one keeps cancelling quick."""
@@ -49,8 +56,10 @@ class Spec:
     name: str
     """Name of the checkpoint in the loader's list."""
     config: AlloSR2Config
-    snr_head: SNRHead
+    snr_head: SNRHead | None
     """Predicts log rho from z_L; some ten thousand parameters, kept on the CPU."""
+    null: tuple[Tensor, Tensor] | None
+    """Context [1, T, D] and pooled text [1, V] of the empty prompt of an adapter."""
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -112,10 +121,10 @@ def with_smaller_tiles(attempt: Callable[[int], Result], tile: int) -> Result:
 
 
 def check_fit(spec: Spec, vae: VAE, model: ModelPatcher | None = None) -> None:
-    """AlloSR2Error unless the VAE (and the MODEL) have the latents this checkpoint was trained on."""
+    """AlloSR2Error unless the VAE (and the MODEL) are those the loader handed out with this checkpoint, or fit it."""
     expected = (spec.config.latent_channels, spec.config.latent_downscale)
     found = (vae.latent_channels, vae.spacial_compression_encode())
-    if found != expected or not _is_local(vae):
+    if found != expected or _is_local(vae) != spec.config.is_local_codec:
         raise AlloSR2Error(
             f"{spec.name!r} needs the VAE of the AlloSR2 Loader ({expected[0]} channels, 1/{expected[1]} size); "
             f"got a VAE with {found[0]} channels, 1/{found[1]} size"
@@ -125,13 +134,23 @@ def check_fit(spec: Spec, vae: VAE, model: ModelPatcher | None = None) -> None:
             f"{spec.name!r} needs the MODEL of the AlloSR2 Loader ({expected[0]} latent channels); "
             f"got one with {model.model.latent_format.latent_channels}"
         )
+    for kind, patcher in (("VAE", vae.patcher), ("MODEL", model)):
+        if spec.config.adapter and patcher is not None and patcher.attachments.get(ATTACHMENT) != spec.name:
+            raise AlloSR2Error(f"{spec.name!r} needs the {kind} that the AlloSR2 Loader hands out; got another one")
 
 
 def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> Tensor:
-    """Prepared pixels -> scaled latents [B, C, h, w] on the host's intermediate device."""
-    _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
-    backend = _backend(vae)
-    z = with_smaller_tiles(lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size)
+    """Prepared pixels -> scaled latents [B, C, h, w] on the host's intermediate device.
+
+    A local encoder is tiled exactly; any other sees each picture whole, through the host's own call.
+    """
+    if _is_local(vae):
+        _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
+        backend = _backend(vae)
+        z = with_smaller_tiles(lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size)
+    else:
+        check_pixels(prepared.pixels)
+        z = torch.cat([_then(tick, vae.encode(item)) for item in prepared.pixels.split(1)])
     return (z - config.latent_shift) * config.latent_scale
 
 
@@ -149,21 +168,46 @@ def encode_ticks(prepared: Prepared, config: AlloSR2Config) -> int:
     return prepared.pixels.shape[0] * count_ticks(prepared, config, 0, 0)[0]
 
 
-def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int]) -> VelocityFn:
+def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int], prompt: Prompt | None = None) -> VelocityFn:
     """Load a host MODEL with its patches and room for such latents; the velocity it stands for.
 
     apply_model returns x0 = z - t v (FLUX's convention), hence v = (z - x0) / t. Tensors come and go on the caller's
     device.
     """
     comfy.model_management.load_models_gpu([model], memory_required=model.memory_required(list(latent_shape)))
-    base, options = model.model, model.model_options.get("transformer_options", {})
+    base, options = model.model, _transformer_options(model)
 
     def evaluate(z_BCHW: Tensor, t_B: Tensor) -> Tensor:
         z, t = z_BCHW.to(model.load_device), t_B.to(model.load_device, torch.float32)
-        x0 = base.apply_model(z, t, transformer_options=options)
+        options["sigmas"], options["sample_sigmas"] = t, torch.cat([t[:1], torch.zeros_like(t[:1])])
+        conds = {} if prompt is None else _model_conds(base, prompt, z)
+        x0 = base.apply_model(z, t, transformer_options=options, **conds)
         return ((z - x0) / t.reshape(-1, 1, 1, 1)).to(z_BCHW.device)
 
     return evaluate
+
+
+def _transformer_options(model: ModelPatcher) -> dict[str, Any]:
+    """What the host's samplers pass with every call, so that other packs' patches find what they expect."""
+    options = dict(model.model_options.get("transformer_options", {}))
+    options["wrappers"] = comfy.patcher_extension.merge_nested_dicts(options.get("wrappers", {}), model.wrappers)
+    return options | {"cond_or_uncond": [0]}
+
+
+def _model_conds(base: BaseModel, prompt: Prompt, z: Tensor) -> dict[str, Any]:
+    """The prompt as the keyword arguments of `apply_model`, by the model's own rules (masks, padding, adm)."""
+    to_device = {k: v.to(z.device) if isinstance(v, Tensor) else v for k, v in prompt.extras.items()}
+    width, height = z.shape[3] * 8, z.shape[2] * 8
+    found = base.extra_conds(
+        **to_device,
+        cross_attn=prompt.context.to(z.device),
+        noise=z,
+        device=z.device,
+        width=width,
+        height=height,
+        prompt_type="positive",
+    )
+    return {k: v.process_cond(batch_size=z.shape[0], device=z.device, area=None).cond for k, v in found.items()}
 
 
 def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Tensor:

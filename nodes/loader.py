@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
 from ..allosr2_core.errors import AlloSR2Error
-from . import host, host_objects
+from . import conditioning, host, host_base, host_objects
 from .sockets import AlloSR2
 
 if TYPE_CHECKING:
@@ -45,20 +45,25 @@ class AlloSR2Loader(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="Base model for checkpoints without one of their own (FLUX.1 class). Leave it unconnected "
-                    "for the embedded checkpoint.",
+                    tooltip="For an adapter: the base it was trained on, e.g. FLUX.1-dev from Load Diffusion Model, in "
+                    "any weight type. Leave it unconnected for the embedded checkpoint.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="Base VAE for checkpoints without one of their own (FLUX.1). Leave it unconnected for the "
-                    "embedded checkpoint.",
+                    tooltip="For an adapter: the VAE of its base, from Load VAE. Leave it unconnected for the embedded "
+                    "checkpoint.",
                 ),
             ],
             outputs=[
                 io.Model.Output("MODEL", tooltip="The velocity network, with the checkpoint's weights patched in."),
                 io.Vae.Output("VAE", tooltip="The autoencoder, its encoder tuned for degraded pictures."),
                 AlloSR2.Output("ALLOSR2", tooltip="The checkpoint's settings and its SNR head."),
+                io.Conditioning.Output(
+                    "CONDITIONING",
+                    tooltip="The empty prompt the checkpoint was trained with, for core samplers. AlloSR2 One-Step "
+                    "Upscale uses it by itself.",
+                ),
             ],
         )
 
@@ -81,13 +86,11 @@ class AlloSR2Loader(io.ComfyNode):
         cls, checkpoint: str, strength: float, model: ModelPatcher | None = None, vae: VAE | None = None
     ) -> io.NodeOutput:
         loaded = load_checkpoint(host.checkpoint_path(checkpoint))
-        if model is not None or vae is not None:
-            raise AlloSR2Error(
-                f"{checkpoint!r} brings its own MODEL and VAE: disconnect the loader's inputs. "
-                "FLUX.1 models and VAEs will be accepted here once checkpoints for them exist"
-            )
-        return io.NodeOutput(
-            host_objects.build_model(loaded, strength),
-            host_objects.build_vae(loaded, strength),
-            host.Spec(name=checkpoint, config=loaded.config, snr_head=loaded.build_snr_head()),
-        )
+        if loaded.config.adapter:
+            model, vae = host_base.on_base(loaded, checkpoint, model, vae, strength)
+        elif model is not None or vae is not None:
+            raise AlloSR2Error(f"{checkpoint!r} brings its own MODEL and VAE: disconnect the loader's inputs")
+        else:
+            model, vae = host_objects.build_model(loaded, strength), host_objects.build_vae(loaded, strength)
+        spec = host.Spec(checkpoint, loaded.config, loaded.build_snr_head(), loaded.null)
+        return io.NodeOutput(model, vae, spec, conditioning.of_checkpoint(spec))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.upscale import count_ticks, estimate_t, flow_tile, prepare, restore
 from . import host
+from .conditioning import prompt_for
 from .latent import latent
 from .sockets import allosr2_input, scale_input, tile_input, vae_input
 
@@ -74,8 +74,8 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                 io.Conditioning.Input(
                     "conditioning",
                     optional=True,
-                    tooltip="Text conditioning, for checkpoints on text-to-image bases (FLUX.1). The embedded "
-                    "checkpoint takes none.",
+                    tooltip="For adapters on text-to-image bases: another prompt than the empty one they bring. The "
+                    "embedded checkpoint takes none.",
                 ),
             ],
             outputs=[
@@ -99,10 +99,9 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         tile: int,
         overlap: int,
         t: float | None = None,
-        conditioning: object = None,
+        conditioning: list[list[Any]] | None = None,
     ) -> io.NodeOutput:
-        if conditioning is not None:
-            raise AlloSR2Error(f"{allosr2.name!r} takes no text conditioning: disconnect the input 'conditioning'")
+        prompt = prompt_for(allosr2, conditioning)
         host.check_fit(allosr2, vae, model)
         config = allosr2.config
         prepared = prepare(image, config, scale=None if target_long_edge else scale, long_edge=target_long_edge or None)
@@ -113,5 +112,5 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
         cells, _ = flow_tile(config, tile, overlap)
         shape = (1, z_lr.shape[1], min(cells, z_lr.shape[2]), min(cells, z_lr.shape[3]))
-        z_hr = restore(host.velocity(model, shape), z_lr, times, config, realism, tile, overlap, tick)
+        z_hr = restore(host.velocity(model, shape, prompt), z_lr, times, config, realism, tile, overlap, tick)
         return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared))

@@ -70,10 +70,8 @@ class Ablation:
     seeds: tuple[int, ...]
     crop: int
     """Side of a training crop, px: the base's, or less, to afford more runs."""
-    steps: int
-    """Steps of the SR stage."""
-    decay: int
-    """Steps of linear decay at its end."""
+    optim: dict[str, Any]
+    """Settings of [allosr2.optim] that differ from the base's, the same in every variant: fewer steps, mostly."""
     variants: dict[str, Any]
     """Name -> settings of [allosr2] that differ."""
 
@@ -94,12 +92,13 @@ def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Co
     unknown = sorted(settings.keys() - stage.keys())
     if unknown:
         raise AlloSR2Error(f"variants.{name}: expected settings of [allosr2]; unknown: {', '.join(unknown)}")
-    optim = stage["optim"] | {"steps": ablation.steps, "decay": ablation.decay}
+    optim = stage["optim"] | ablation.optim
     table = dataclasses.asdict(base) | {
         "allosr2": stage | {"perceptual_from": 0, "atm_from": 0} | settings | {"optim": optim}
     }
     table["data"] |= {"crop": ablation.crop}
-    table["run"] |= {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": ablation.steps}
+    run = {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": optim["steps"]}
+    table["run"] |= run
     return from_table(Config, json.loads(json.dumps(table)), f"variants.{name}")
 
 

@@ -22,7 +22,6 @@ from allosr2_core.losses.fatc import anchor, curvature, fatc
 from allosr2_core.losses.lattice import checker_excess, checker_share, lattice_excess, repeat_excess
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
-from allosr2_core.networks import NullFlux
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, log_rho, paired_rho
 
 from .config import Config
@@ -31,11 +30,11 @@ from .degradation import SCALE, degrade
 from .distances import load_distance
 from .draws import Draws
 from .metrics.lattice import LATTICE_PERIODS, lattice, repeat
-from .models import latent_channels, load_codec, load_velocity
+from .models import latent_channels
 from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture, validation_crops
 from .prior import flow_matching_error
 from .stage import Stage
-from .tuned import Tuned
+from .tuned import flux_of, tuned_networks
 
 HEAD_HIDDEN, HEAD_LEVELS = 64, 3
 """Width and depth of the SNR head."""
@@ -76,14 +75,11 @@ class AlloSR2Stage(Stage):
         if self.stage.start_noise and self.stage.init != "raw":
             raise AlloSR2Error(f"start_noise: expected init 'raw'; got {self.stage.init!r}")
         torch.manual_seed(mix_seed(config.run.seed, self.name))
-        seed = mix_seed(config.run.seed, self.name, "adapter")
-        codec, network = load_codec(config), load_velocity(config)
-        part = network.velocity.flux if isinstance(network, NullFlux) else None
-        for network_part in (part, codec.encoder, codec.decoder):
-            if hasattr(network_part, "gradient_checkpointing"):
-                network_part.gradient_checkpointing = config.adapter.checkpointing
-        self.velocity = Tuned(network, config.adapter, config.adapter.transformer, part=part, seed=seed)
-        self.codec = Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed + 1)
+        self.velocity, self.codec = tuned_networks(config, self.name)
+        codec = self.codec.network
+        for part in (flux_of(self.velocity.network), codec.encoder, codec.decoder):
+            if hasattr(part, "gradient_checkpointing"):
+                part.gradient_checkpointing = config.adapter.checkpointing
         self.codec.network.decoder.requires_grad_(self.stage.decoder_lr > 0)
         self.period = codec.downscale  # of the grid that a decoder may paint
         self.grids = [self.period * coarser for coarser in GRIDS if 4 * self.period * coarser <= config.data.crop]
@@ -253,9 +249,9 @@ class AlloSR2Stage(Stage):
         network = self.velocity.network
         if not self.config.adapter.shard:
             return ()
-        if not (isinstance(network, NullFlux) and self.velocity.branched):
+        flux = flux_of(network)
+        if flux is None or not self.velocity.branched:
             raise AlloSR2Error("adapter.shard: expected branches (a rank above 0) on a network of type 'flux'")
-        flux = network.velocity.flux
         return [*flux.double_blocks, *flux.single_blocks]
 
     @torch.no_grad()

@@ -11,18 +11,35 @@ from pathlib import Path
 
 import torch
 
-from allosr2_core.checkpoint import AlloSR2Config, embedded_path, save_checkpoint
+from allosr2_core import lora
+from allosr2_core.autoencoder import AutoencoderParams
+from allosr2_core.bases import BASES, base_name, title_of
+from allosr2_core.checkpoint import (
+    HEAD,
+    HOST_ENCODER,
+    HOST_FLOW,
+    LORA_ENCODER,
+    LORA_FLOW,
+    NULL,
+    embedded_path,
+    save_checkpoint,
+    write_checkpoint,
+)
+from allosr2_core.checkpoint_config import AlloSR2Config
+from allosr2_core.codecs import channels_and_downscale
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchEncoder
+from allosr2_core.networks import NullFlux
+from allosr2_core.patch_autoencoder import PatchAutoencoder
 from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
 
 from .allosr2 import HEAD_HIDDEN, HEAD_LEVELS
 from .config import Config, load_config
 from .data import bicubic_up, training_crops
 from .degradation import SCALE
-from .models import build_codec, build_velocity, load_codec, load_velocity
+from .models import codec_spec, network_spec
 from .state import load_export
+from .tuned import Tuned, tuned_networks
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +49,15 @@ STAGES = ("autoencoder", "prior", "allosr2")
 
 
 @torch.no_grad()
-def measure_rho(config: Config, encoder: PatchEncoder, pairs: int) -> torch.Tensor:
+def measure_rho(config: Config, codec: Tuned, pairs: int) -> torch.Tensor:
     """rho of `pairs` fresh training pairs with the adapted encoder on the LR side, [pairs]."""
-    codec, crops = load_codec(config), training_crops(config, "calibrate", 0, pairs, degraded=True)
-    values = []
+    crops, values = training_crops(config, "calibrate", 0, pairs, degraded=True), []
     for i in range(pairs):
         item = crops[i]
-        z_hr = codec.encode(item["hr"][None].mul(2).sub(1))
-        values.append(paired_rho(encoder(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1)), z_hr))
+        with codec.original() as original:
+            z_hr = original.encode(item["hr"][None].mul(2).sub(1))
+        z_lr = codec.network.encode(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1))
+        values.append(paired_rho(z_lr, z_hr))
     return torch.cat(values)
 
 
@@ -81,26 +99,26 @@ def main(argv: list[str]) -> int:
     config = load_config(arguments.config)
     folder = Path(config.run.dir)
 
-    if config.adapter.rank or config.base.transformer:
-        raise AlloSR2Error("expected a run without a base; files of adapters for FLUX.1 are not written yet")
-    autoencoder, fresh = load_codec(config), build_codec(config)
-    assert isinstance(autoencoder, PatchAutoencoder) and isinstance(fresh, PatchAutoencoder)  # noqa: S101 - no base
-    encoder, codec = fresh.encoder, autoencoder.params
-    network = build_velocity(config)
-    head = SNRHead(SNRHeadParams(codec.latent_channels, HEAD_HIDDEN, HEAD_LEVELS))
-    tuned = {"velocity": network, "encoder": encoder, "snr_head": head}
+    velocity, codec = tuned_networks(config, "allosr2")
+    channels, downscale = channels_and_downscale(codec.network.params)
+    head = SNRHead(SNRHeadParams(channels, HEAD_HIDDEN, HEAD_LEVELS))
+    tuned = {"velocity": velocity.network, "encoder": codec.network.encoder, "snr_head": head}
     if config.allosr2.decoder_lr:
-        tuned["decoder"] = autoencoder.decoder
+        tuned["decoder"] = codec.network.decoder
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")
-    rho = measure_rho(config, encoder, arguments.pairs)
+    rho = measure_rho(config, codec, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)
     quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]
-    stage = config.allosr2
+    stage, params, network = config.allosr2, codec.network.params, network_spec(config)
+    is_flux = isinstance(params, AutoencoderParams)
     spec = AlloSR2Config(
-        base="allosr2-mini",
-        network={"type": config.network.type, "latent_channels": codec.latent_channels, **config.network.params},
-        autoencoder=asdict(codec),
+        base=base_name(network) if velocity.branched else "allosr2-mini",
+        network=network,
+        autoencoder=codec_spec(config),
+        adapter={"transformer": list(config.adapter.transformer), "vae_encoder": list(config.adapter.encoder)}
+        if velocity.branched
+        else {},
         snr_head=asdict(head.params),
         init=stage.init,
         t_star=min(max(round(t_star, 4), stage.t_min), stage.t_max),
@@ -109,22 +127,55 @@ def main(argv: list[str]) -> int:
         t_method=arguments.t_method,
         scale=SCALE,
         trained_size=config.data.crop,
-        tile_size=TILE_SIZE if hasattr(network, "radius") else config.data.crop,
-        latent_channels=codec.latent_channels,
-        latent_downscale=codec.patch,
-        latent_scale=1.0,
-        latent_shift=0.0,
+        tile_size=TILE_SIZE if hasattr(velocity.network, "radius") else config.data.crop,
+        latent_channels=channels,
+        latent_downscale=downscale,
+        latent_scale=params.scale_factor if is_flux else 1.0,
+        latent_shift=params.shift_factor if is_flux else 0.0,
     )
     record = training_record(config, folder) | {"t_quantiles_05_50_95": quantiles, "pairs": arguments.pairs}
-    save_checkpoint(
-        arguments.out,
-        spec,
-        record,
-        prior=load_velocity(config),
-        network=network,
-        autoencoder=autoencoder,
-        encoder=encoder,
-        snr_head=head,
-    )
+    write = _write_adapter if velocity.branched else _write_standalone
+    write(arguments.out, spec, record, velocity, codec, head)
     log.info("%s: %s", arguments.out, json.dumps({"t_star": spec.t_star, "t_quantiles": quantiles}))
     return 0
+
+
+def _write_standalone(
+    out: Path, spec: AlloSR2Config, record: dict[str, object], velocity: Tuned, codec: Tuned, head: SNRHead
+) -> None:
+    autoencoder = codec.copy
+    if not isinstance(autoencoder, PatchAutoencoder):
+        raise AlloSR2Error("expected adapter.rank above 0 for a base: a file without its weights is an adapter")
+    autoencoder.decoder.load_state_dict(codec.network.decoder.state_dict())
+    save_checkpoint(
+        out,
+        spec,
+        record,
+        prior=velocity.copy,
+        network=velocity.network,
+        autoencoder=autoencoder,
+        encoder=codec.network.encoder,
+        snr_head=head,
+    )
+
+
+def _write_adapter(
+    out: Path, spec: AlloSR2Config, record: dict[str, object], velocity: Tuned, codec: Tuned, head: SNRHead
+) -> None:
+    network, encoder = velocity.network, codec.network.encoder
+    if not isinstance(network, NullFlux):
+        raise AlloSR2Error(f"expected network.type 'flux' for an adapter; got {spec.network.get('type')!r}")
+    tensors = {LORA_FLOW + k: v for k, v in lora.export_lora(network.velocity.flux, HOST_FLOW).items()}
+    tensors |= {LORA_ENCODER + k: v for k, v in lora.export_lora(encoder, HOST_ENCODER).items()}
+    tensors |= {HEAD + k: v for k, v in head.state_dict().items()}
+    tensors |= {NULL + "context": network.null_context, NULL + "pooled": network.null_pooled}
+    base = BASES.get(spec.base)
+    write_checkpoint(
+        out,
+        spec,
+        record,
+        tensors,
+        dtype=torch.float16,
+        title=f"AlloSR2 for {title_of(spec.base)}",
+        license=base.license if base else "that of its base",
+    )

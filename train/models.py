@@ -6,51 +6,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
+from allosr2_core import codecs
+from allosr2_core.bases import assign, read_tensors
+from allosr2_core.codecs import Codec
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import NullFlux, build_network, strict
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
-from allosr2_core.weight_diff import listed
+from allosr2_core.networks import NullFlux, build_network
 
 from .config import Config
 from .state import load_export
 
-CODECS = {"patch": (PatchAutoencoder, PatchAutoencoderParams), "kl": (Autoencoder, AutoencoderParams)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CODEC_EXPORT, PRIOR_EXPORT = "autoencoder/autoencoder.safetensors", "prior/velocity.safetensors"
 """Where the first two stages leave their results in a run folder."""
 
-Codec = PatchAutoencoder | Autoencoder
 
-
-def codec_params(config: Config) -> PatchAutoencoderParams | AutoencoderParams:
-    """The configured autoencoder's parameters."""
-    kind = config.codec.type
-    if kind not in CODECS:
-        raise AlloSR2Error(f"codec.type: expected one of {', '.join(CODECS)}; got {kind!r}")
-    return strict(CODECS[kind][1], config.codec.params, "codec.params")
+def codec_spec(config: Config) -> dict[str, Any]:
+    """The configured autoencoder as a checkpoint describes it."""
+    return {"type": config.codec.type, **config.codec.params}
 
 
 def build_codec(config: Config) -> Codec:
     """An autoencoder of the configured shape with fresh weights."""
-    params = codec_params(config)
-    return CODECS[config.codec.type][0](params)
+    return codecs.build_codec(codecs.codec_params(codec_spec(config), "codec"))
 
 
 def latent_channels(config: Config) -> int:
     """Channels of a latent."""
-    params = codec_params(config)
-    return params.z_channels if isinstance(params, AutoencoderParams) else params.latent_channels
+    return codecs.channels_and_downscale(codecs.codec_params(codec_spec(config), "codec"))[0]
+
+
+def network_spec(config: Config) -> dict[str, Any]:
+    """The configured velocity network, on the codec's latents, as a checkpoint describes it."""
+    return {"type": config.network.type, "latent_channels": latent_channels(config), **config.network.params}
 
 
 def build_velocity(config: Config) -> nn.Module:
     """A velocity network of the configured type, on the codec's latents, with fresh weights."""
-    network = config.network
-    return build_network({"type": network.type, "latent_channels": latent_channels(config), **network.params})
+    return build_network(network_spec(config))
 
 
 def load_codec(config: Config) -> Codec:
@@ -59,7 +53,7 @@ def load_codec(config: Config) -> Codec:
     if base:
         with torch.device("meta"):
             model = build_codec(config)
-        _assign(model, _read(Path(base)), base)
+        assign(model, read_tensors(base), base)
     else:
         model = build_codec(config)
         load_export(model, Path(config.run.dir) / CODEC_EXPORT)
@@ -80,9 +74,9 @@ def load_velocity(config: Config) -> nn.Module:
     if dtype is None:
         raise AlloSR2Error(f"base.dtype: expected one of {', '.join(DTYPES)}; got {config.base.dtype!r}")
     flux = model.velocity.flux
-    _assign(flux, {k: v.to(dtype) for k, v in _read(Path(config.base.transformer)).items()}, config.base.transformer)
+    assign(flux, {k: v.to(dtype) for k, v in read_tensors(config.base.transformer).items()}, config.base.transformer)
     model.velocity.compute_dtype = dtype
-    null = _read(Path(config.base.null)) if config.base.null else {}
+    null = read_tensors(config.base.null) if config.base.null else {}
     for name, fresh in (("context", model.null_context), ("pooled", model.null_pooled)):
         value = null.get(name, torch.zeros(fresh.shape)).float()
         if value.ndim != fresh.ndim or value.shape[-1] != fresh.shape[-1] or value.shape[0] != 1:
@@ -91,28 +85,3 @@ def load_velocity(config: Config) -> nn.Module:
             )
         setattr(model, f"null_{name}", nn.Parameter(value))
     return model
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise AlloSR2Error(f"expected a safetensors file at {path}; {error}") from error
-
-
-def _assign(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Give a model made on the meta device its weights, all of them and no others."""
-    expected: dict[str, Any] = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != found:
-        missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-        other = [
-            f"{n}: {expected[n]} and {found[n]}"
-            for n in sorted(expected.keys() & found.keys())
-            if expected[n] != found[n]
-        ]
-        raise AlloSR2Error(
-            f"{where}: expected the tensors of the configured network; missing: {listed(missing)}; "
-            f"not expected: {listed(extra)}; of other shapes: {listed(other)}"
-        )
-    model.load_state_dict(tensors, assign=True)

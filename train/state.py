@@ -100,10 +100,13 @@ def export(trained: nn.ModuleDict, folder: Path) -> None:
 
 
 def load_export(module: nn.Module, path: Path) -> None:
-    """Fill a module from a stage's export. AlloSR2Error says which command makes a missing file."""
+    """Fill a module, or the branches of an adapted one, from a stage's export.
+
+    AlloSR2Error says which command makes a missing file, or that the file is one of another configuration.
+    """
     if not path.exists():
         raise AlloSR2Error(f"expected {path}; run `python -m train {path.parent.name}` first")
-    module.load_state_dict(load_file(path))
+    load_trained_state(module, load_file(path), str(path))
 
 
 class Averages:

@@ -15,8 +15,11 @@ from torch import nn
 
 from allosr2_core import lora
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.networks import NullFlux
 
-from .config import AdapterConfig
+from .config import AdapterConfig, Config
+from .data import mix_seed
+from .models import load_codec, load_velocity
 
 
 class Tuned(nn.Module):
@@ -59,3 +62,19 @@ class Tuned(nn.Module):
             return
         with lora.scaled(self.network, 0.0):
             yield self.network
+
+
+def tuned_networks(config: Config, stage: str) -> tuple[Tuned, Tuned]:
+    """The configured velocity network and autoencoder with what `stage` trains of them, as it starts."""
+    seed = mix_seed(config.run.seed, stage, "adapter")
+    codec, network = load_codec(config), load_velocity(config)
+    flux = flux_of(network)
+    return (
+        Tuned(network, config.adapter, config.adapter.transformer, part=flux, seed=seed),
+        Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed + 1),
+    )
+
+
+def flux_of(network: nn.Module) -> nn.Module | None:
+    """The transformer in its wrapper; None for other networks."""
+    return network.velocity.flux if isinstance(network, NullFlux) else None

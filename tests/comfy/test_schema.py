@@ -8,7 +8,7 @@ from comfy_server import ComfyServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOCKETS = {
-    "AlloSR2Loader": (["checkpoint", "strength"], ["model", "vae"], ["MODEL", "VAE", "ALLOSR2"]),
+    "AlloSR2Loader": (["checkpoint", "strength"], ["model", "vae"], ["MODEL", "VAE", "ALLOSR2", "CONDITIONING"]),
     "SNRTimestepEstimate": (
         ["image", "vae", "allosr2", "scale", "method", "manual_t"],
         ["hr_reference"],

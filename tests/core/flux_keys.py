@@ -3,39 +3,16 @@
 import torch
 from torch import Tensor
 
+from allosr2_core.diffusers_names import BLOCKS, SHIFT_SCALE, transformer_parts
 from allosr2_core.transformer import FluxParams
 
-EMBEDDERS = {"time_in": "timestep_embedder", "vector_in": "text_embedder", "guidance_in": "guidance_embedder"}
-DOUBLE = {
-    "img_mod.lin": "norm1.linear",
-    "txt_mod.lin": "norm1_context.linear",
-    "img_attn.proj": "attn.to_out.0",
-    "txt_attn.proj": "attn.to_add_out",
+NORMS = {
     "img_attn.norm.query_norm": "attn.norm_q",
     "img_attn.norm.key_norm": "attn.norm_k",
     "txt_attn.norm.query_norm": "attn.norm_added_q",
     "txt_attn.norm.key_norm": "attn.norm_added_k",
-    "img_mlp.0": "ff.net.0.proj",
-    "img_mlp.2": "ff.net.2",
-    "txt_mlp.0": "ff_context.net.0.proj",
-    "txt_mlp.2": "ff_context.net.2",
-}
-SINGLE = {
-    "linear2": "proj_out",
     "norm.query_norm": "attn.norm_q",
     "norm.key_norm": "attn.norm_k",
-    "modulation.lin": "norm.linear",
-}
-PROJECTIONS = {
-    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
-    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
-    "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
-}
-ENDS = {
-    "img_in": "x_embedder",
-    "txt_in": "context_embedder",
-    "final_layer.linear": "proj_out",
-    "final_layer.adaLN_modulation.1": "norm_out.linear",
 }
 
 
@@ -44,25 +21,16 @@ def transformer_to_diffusers(state: dict[str, Tensor], params: FluxParams) -> di
     out = {}
     for key, tensor in state.items():
         module, kind = key.rsplit(".", 1)
-        kind = "weight" if kind == "scale" else kind
-        head, _, rest = module.partition(".")
-        if head in ("double_blocks", "single_blocks"):
-            number, _, part = rest.partition(".")
-            prefix = f"{'transformer_blocks' if head == 'double_blocks' else 'single_transformer_blocks'}.{number}."
-            if part in PROJECTIONS:
-                names = PROJECTIONS[part]
-                widths = [params.hidden_size] * 3 + [tensor.shape[0] - 3 * params.hidden_size] * (len(names) - 3)
-                for name, piece in zip(names, tensor.split(widths), strict=True):
-                    out[f"{prefix}{name}.{kind}"] = piece
-            else:
-                out[f"{prefix}{(DOUBLE | SINGLE)[part]}.{kind}"] = tensor
-        elif head in EMBEDDERS:
-            layer = {"in_layer": "linear_1", "out_layer": "linear_2"}[rest]
-            out[f"time_text_embed.{EMBEDDERS[head]}.{layer}.{kind}"] = tensor
-        else:
-            if module == "final_layer.adaLN_modulation.1":  # BFL keeps shift then scale, diffusers scale then shift
-                tensor = torch.cat(tensor.chunk(2)[::-1])
-            out[f"{ENDS[module]}.{kind}"] = tensor
+        if kind == "scale":
+            blocks, number, norm = module.split(".", 2)
+            out[f"{BLOCKS[blocks][0]}.{number}.{NORMS[norm]}.weight"] = tensor
+            continue
+        if module == SHIFT_SCALE:  # BFL keeps shift then scale, diffusers scale then shift
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        names = transformer_parts(module)
+        widths = [params.hidden_size] * (len(names) - 1)
+        for name, piece in zip(names, tensor.split([*widths, tensor.shape[0] - sum(widths)]), strict=True):
+            out[f"{name}.{kind}"] = piece
     return out
 
 

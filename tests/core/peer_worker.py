@@ -34,8 +34,10 @@ import comfy.model_patcher  # noqa: E402
 import comfy.ops  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import torch  # noqa: E402
-from diffusers import AutoencoderKL, FluxTransformer2DModel  # noqa: E402
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel  # noqa: E402
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # noqa: E402
 from flux_keys import autoencoder_to_diffusers, transformer_to_diffusers  # noqa: E402
+from peft import LoraConfig, PeftModel  # noqa: E402
 
 from allosr2_core.autoencoder import AutoencoderParams  # noqa: E402
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
@@ -86,7 +88,7 @@ def host_operations(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def diffusers_flux(job: dict[str, Any]) -> dict[str, Any]:
+def flux_of(job: dict[str, Any]) -> FluxTransformer2DModel:
     params = FluxParams(**job["params"])
     model = FluxTransformer2DModel(
         in_channels=params.in_channels,
@@ -100,10 +102,14 @@ def diffusers_flux(job: dict[str, Any]) -> dict[str, Any]:
         axes_dims_rope=params.axes_dim,
     ).eval()
     model.load_state_dict(transformer_to_diffusers(job["state"], params), strict=True)
-    return {"v": model(**job["inputs"], return_dict=False)[0]}
+    return model
 
 
-def diffusers_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
+def diffusers_flux(job: dict[str, Any]) -> dict[str, Any]:
+    return {"v": flux_of(job)(**job["inputs"], return_dict=False)[0]}
+
+
+def autoencoder_of(job: dict[str, Any]) -> AutoencoderKL:
     params = AutoencoderParams(**job["params"])
     levels = len(params.ch_mult)
     model = AutoencoderKL(
@@ -116,12 +122,51 @@ def diffusers_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
         use_post_quant_conv=False,
     ).eval()
     model.load_state_dict(autoencoder_to_diffusers(job["state"], levels), strict=True)
+    return model
+
+
+def diffusers_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
+    model = autoencoder_of(job)
     return {"raw": model.encode(job["x"]).latent_dist.mode(), "picture": model.decode(job["raw"]).sample}
 
 
+def adapted(network: torch.nn.Module, job: dict[str, Any]) -> PeftModel:
+    """The network with a random LoRA on it, which is saved as peft does: in a folder of the adapter's name."""
+    torch.manual_seed(5)
+    config = LoraConfig(init_lora_weights=False, **job["lora"])  # neither half zero
+    model = PeftModel(network, config, adapter_name=job["adapter"])
+    model.save_pretrained(job["folder"])
+    return model.eval()
+
+
+def peft_flux(job: dict[str, Any]) -> dict[str, Any]:
+    plain = flux_of(job)(**job["inputs"], return_dict=False)[0]
+    return {"plain": plain, "v": adapted(flux_of(job), job)(**job["inputs"], return_dict=False)[0]}
+
+
+def peft_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
+    """The mean of the posterior, with the adapter on the encoder or, if asked, on the whole."""
+    model = autoencoder_of(job)
+    plain = model.encode(job["x"]).latent_dist.mode()
+    if job["whole"]:
+        model = adapted(model, job)
+    else:
+        model.encoder = adapted(model.encoder, job)
+    return {"plain": plain, "raw": model.encode(job["x"]).latent_dist.mode()}
+
+
+def diffusers_schedule(job: dict[str, Any]) -> dict[str, Any]:
+    """FLUX.1-dev's times for these sigmas, or for so many steps, at a number of image tokens."""
+    shifts = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True, **shifts)
+    scheduler.set_timesteps(job.get("steps"), sigmas=job.get("sigmas"), mu=calculate_shift(job["tokens"]))
+    return {"t": scheduler.sigmas}
+
+
+HOST_JOBS = (host_flux, host_autoencoder, host_adapter, host_operations)
+DIFFUSERS_JOBS = (diffusers_flux, diffusers_autoencoder, diffusers_schedule, peft_flux, peft_autoencoder)
 JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    job.__name__: job
-    for job in (host_flux, host_autoencoder, host_adapter, host_operations, diffusers_flux, diffusers_autoencoder)
+    job.__name__: job for job in (*HOST_JOBS, *DIFFUSERS_JOBS)
 }
 answers.write("ready\n")
 answers.flush()

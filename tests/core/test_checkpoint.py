@@ -147,7 +147,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
         raise OSError("No space left on device")
 
     monkeypatch.setattr(module, "save_file", half_written)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(AlloSR2Error, match="could not be written: No space"):
         parts.save(path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

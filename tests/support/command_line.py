@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from allosr2_core.checkpoint import AlloSR2Config, save_checkpoint
+from allosr2_core.checkpoint import save_checkpoint
+from allosr2_core.checkpoint_config import AlloSR2Config
 from allosr2_core.cli import main
 from allosr2_core.networks import build_network
 from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
@@ -18,6 +19,7 @@ HEAD = {"latent_channels": 4, "hidden": 4, "levels": 1}
 CONFIG = AlloSR2Config(
     base="allosr2-mini",
     network=NETWORK,
+    adapter={},
     autoencoder=AUTOENCODER,
     snr_head=HEAD,
     init="aligned",

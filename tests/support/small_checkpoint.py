@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from allosr2_core.checkpoint import AlloSR2Config, save_checkpoint
+from allosr2_core.checkpoint import save_checkpoint
+from allosr2_core.checkpoint_config import AlloSR2Config
 from allosr2_core.networks import build_network
 from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
 from allosr2_core.snr import SNRHead, SNRHeadParams
@@ -24,6 +25,7 @@ def small_config(tile_size: int = 128, latent_scale: float = 1.0, latent_shift: 
             "time_dim": 16,
             "preconditioned": True,  # the embedded checkpoint's is not: between them both kinds are tested
         },
+        adapter={},
         autoencoder={"patch": 4, "latent_channels": CHANNELS, "hidden": 16, "blocks": 1, "pixel_channels": 8},
         snr_head={"latent_channels": CHANNELS, "hidden": 8, "levels": 2},
         init="aligned",

@@ -25,21 +25,23 @@ CODEC = {
 }
 
 
-def base_table(root: Path, *, guidance: bool, steps: int = 3) -> dict[str, Any]:
+def base_table(
+    root: Path,
+    *,
+    guidance: bool,
+    steps: int = 3,
+    flux: dict[str, Any] = TINY_FLUX,
+    codec: dict[str, Any] = CODEC,
+) -> dict[str, Any]:
     """The shipped configuration's settings at the size of a test, with random base files in root."""
     shipped = load_config(CONFIGS / ("flux1_dev.toml" if guidance else "flux1_schnell.toml"))
     table = tiny_table(root, steps=steps)
-    params = TINY_FLUX | {"guidance_embed": guidance}
-    torch.manual_seed(int(guidance))
-    flux = Flux(FluxParams(**params, in_channels=16, out_channels=16))
-    for parameter in flux.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    save_file({k: v.contiguous() for k, v in flux.state_dict().items()}, root / "transformer.safetensors")
-    save_file(Autoencoder(AutoencoderParams(**CODEC)).state_dict(), root / "ae.safetensors")
+    params = flux | {"guidance_embed": guidance}
+    write_base(root, params, codec, seed=int(guidance))
     table["base"] = {
         "transformer": str(root / "transformer.safetensors"),
         "autoencoder": str(root / "ae.safetensors"),
-        "null": "",
+        "null": str(root / "null.safetensors"),
         "dtype": "fp32",
     }
     table["adapter"] = {
@@ -50,7 +52,30 @@ def base_table(root: Path, *, guidance: bool, steps: int = 3) -> dict[str, Any]:
         "checkpointing": True,
         "shard": False,
     }
-    table["codec"] = {"type": "kl", "params": CODEC}
+    table["codec"] = {"type": "kl", "params": codec}
     table["network"] = {"type": "flux", "params": params | ({"guidance": 1.0} if guidance else {})}
     table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "checker": 0.0, "decode": 0.0}
     return table
+
+
+def write_base(root: Path, params: dict[str, Any], codec: dict[str, Any], seed: int) -> None:
+    """transformer.safetensors, ae.safetensors and null.safetensors with random weights under which all of it matters.
+
+    Random convolutions in a row lose their input's spread; gains of the usual size keep a picture visible.
+    """
+    torch.manual_seed(seed)
+    channels = 4 * codec["z_channels"]
+    with torch.device("meta"):
+        transformer = Flux(FluxParams(**params, in_channels=channels, out_channels=channels))
+    tensors = {name: _random(name, tuple(value.shape)) for name, value in transformer.state_dict().items()}
+    save_file(tensors, root / "transformer.safetensors")
+    save_file(Autoencoder(AutoencoderParams(**codec)).state_dict(), root / "ae.safetensors")
+    null = {"context": torch.randn(1, 3, params["context_in_dim"]), "pooled": torch.randn(1, params["vec_in_dim"])}
+    save_file(null, root / "null.safetensors")
+
+
+def _random(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    noise = torch.randn(shape)
+    if name.endswith("scale"):
+        return 1.0 + 0.1 * noise
+    return 0.1 * noise if len(shape) == 1 else noise.mul_(shape[1] ** -0.5)

@@ -52,8 +52,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dir": str(root / "ablation"),
         "seeds": [1, 2],
         "crop": 64,
-        "steps": 4,
-        "decay": 2,
+        "optim": {"steps": 4, "decay": 2},
         "variants": {"full": {}, "noise": noise},
     }
     (root / "ablation.toml").write_text(to_toml(settings), encoding="utf-8")
@@ -112,6 +111,7 @@ def test_the_table_gives_mean_and_deviation() -> None:
     [
         ({"variants": {"a": {"fact": 0.0}}}, "variants.a: expected settings of .allosr2.; unknown: fact"),
         ({"variants": {"a": {"start_noise": True}}}, "start_noise: expected init 'raw'; got 'aligned'"),
+        ({"optim": {"stesp": 2}}, "unknown key 'stesp'; did you mean 'steps'"),
         ({"sedes": [1]}, "unknown key 'sedes'; did you mean 'seeds'"),
     ],
 )
@@ -129,8 +129,7 @@ def test_mistakes_are_named(
         "dir": str(tmp_path),
         "seeds": [1],
         "crop": 64,
-        "steps": 2,
-        "decay": 1,
+        "optim": {"steps": 2, "decay": 1},
     }
     settings |= {"variants": {"full": {}}} | change
     path = tmp_path / "wrong.toml"

@@ -1,0 +1,59 @@
+"""Adapters on host models of every family: recognised, patched on clones, one step as the model itself computes it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allosr2_core.families import FAMILIES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def found(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What family_worker.py measured."""
+    worker = REPOSITORY / "tests" / "support" / "family_worker.py"
+    folder = tmp_path_factory.mktemp("families")
+    command = [sys.executable, str(worker), str(comfyui_root), str(REPOSITORY), str(folder)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_step_is_the_patched_models(found: dict[str, Any], family: str) -> None:
+    of = found[family]
+    assert of["size"] > 0.1 and of["moved"] > 1e-3
+    assert of["velocity"] <= 1e-4
+    assert of["encoder_moved"] > 1e-3 and of["encoded"] <= 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_came_in_is_untouched(found: dict[str, Any], family: str) -> None:
+    of = found[family]
+    assert of["untouched"] and of["same_output"] and of["same_latent"] and of["patches_of_the_original"] == 0
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("z-image for flux", "was trained on flux; got a Z-Image model (Lumina2) on 'model'"),
+        ("flux for z-image", "got a FLUX.1 model (Flux) on 'model'"),
+        ("flux2 for sd3.5", "got a FLUX.2 model (Flux2) on 'model'"),
+        ("sd3.5 for flux2", "got a Stable Diffusion 3.5 model (SD3) on 'model'"),
+        ("schnell for dev", "guidance_embed True there, False here"),
+        ("other vae", "(16 channels, 1/8 size); got one with 128 channels, 1/16 size (AutoencodingEngine) on 'vae'"),
+    ],
+)
+def test_another_base_is_refused(found: dict[str, Any], case: str, message: str) -> None:
+    assert message in found["refusals"][case]
+
+
+def test_raw_adapters_start_a_stock_sampler_at_the_latent(found: dict[str, Any]) -> None:
+    assert found["raw_start"] == 0.0 and found["aligned_start"] <= 1e-6

@@ -1,0 +1,96 @@
+"""From files of a base to an adapter file and back onto the base: the core's picture is the trainer's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from allosr2_core import lora
+from allosr2_core.bases import read_base
+from allosr2_core.checkpoint import Checkpoint, load_checkpoint
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.upscale import Upscaler
+from tests.support.tiny_base import base_table
+from tests.support.tiny_training import to_toml, write_photos
+from train.__main__ import main
+from train.config import load_config
+from train.data import bicubic_up
+from train.state import load_export
+from train.tuned import flux_of, tuned_networks
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["dev", "schnell"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an adapter (out.safetensors), its base and its configuration."""
+    root = tmp_path_factory.mktemp("adapter")
+    write_photos(root, "train", [(100, 140)])
+    write_photos(root, "val", [(80, 70)])
+    table = base_table(root, guidance=request.param)
+    table["allosr2"]["optim"] |= {"lr": 0.05, "warmup": 0}
+    (root / "flux.toml").write_text(to_toml(table), encoding="utf-8")
+    assert main(["allosr2", "--config", str(root / "flux.toml")]) == 0
+    command = ["calibrate", "--config", str(root / "flux.toml"), "--out", str(root / "out.safetensors"), "--pairs", "3"]
+    assert main(command) == 0
+    return root
+
+
+def on_base(root: Path, strength: float = 1.0) -> tuple[Checkpoint, Upscaler]:
+    checkpoint = load_checkpoint(root / "out.safetensors")
+    base = read_base(checkpoint.config, root / "transformer.safetensors", root / "ae.safetensors")
+    return checkpoint, Upscaler.from_adapter(checkpoint, *base, strength)
+
+
+def test_the_core_computes_what_was_trained(trained: Path) -> None:
+    checkpoint, upscaler = on_base(trained)
+    config = load_config(trained / "flux.toml")
+    velocity, codec = tuned_networks(config, "allosr2")
+    parts = {"velocity": velocity.network, "encoder": codec.network.encoder}
+    for name, module in parts.items():
+        load_export(module, trained / "run" / "allosr2" / f"{name}.safetensors")
+    z, t, lr = torch.randn(1, 4, 6, 8), torch.tensor([0.4]), torch.rand(1, 3, 10, 12)
+    pixels = bicubic_up(lr, 4).mul(2).sub(1)
+    with torch.no_grad():
+        v, encoded = velocity.network(z, t), codec.network.encode(pixels)
+        # the file holds halves in fp16
+        torch.testing.assert_close(upscaler.backend.velocity(z, t), v, atol=5e-3, rtol=5e-3)
+        torch.testing.assert_close(upscaler.backend.encode(pixels), encoded, atol=5e-3, rtol=5e-3)
+        with velocity.original() as prior, codec.original() as original:
+            assert (prior(z, t) - v).abs().mean() > 0.02
+            assert (original.encode(pixels) - encoded).abs().mean() > 0.02
+    assert set(lora.branches(flux_of(velocity.network) or velocity)) == {
+        name.removeprefix("diffusion_model.").removesuffix(".alpha")
+        for name in checkpoint.group("lora.transformer.")
+        if name.endswith(".alpha")
+    }
+
+
+def test_strength_scales_both_parts(trained: Path) -> None:
+    z, t, x = torch.randn(1, 4, 4, 4), torch.tensor([0.3]), torch.rand(1, 3, 16, 16)
+    at = {strength: on_base(trained, strength)[1].backend for strength in (0.0, 0.5, 1.0)}
+    checkpoint = load_checkpoint(trained / "out.safetensors")
+    flux, codec = read_base(checkpoint.config, trained / "transformer.safetensors", trained / "ae.safetensors")
+    with torch.no_grad():
+        assert torch.equal(at[0.0].encode(x), codec.encode(x))
+        encoded = [at[s].encode(x) for s in at]
+        moved = [float((encoded[i] - encoded[0]).abs().mean()) for i in (1, 2)]
+        speeds = [at[s].velocity(z, t) for s in at]
+        turned = [float((speeds[i] - speeds[0]).abs().mean()) for i in (1, 2)]
+    assert 0 < moved[0] < moved[1] and 0 < turned[0] < turned[1]
+
+
+def test_a_whole_picture_goes_through(trained: Path) -> None:
+    _, upscaler = on_base(trained)
+    image = torch.rand(1, 9, 13, 4)
+    whole = upscaler.upscale(image, scale=4.0, t="calibrated")
+    assert whole.shape == (1, 36, 52, 4) and bool(torch.isfinite(whole).all())
+    assert not torch.allclose(whole, upscaler.upscale(image, scale=4.0, realism=0.0), atol=1e-3)
+
+
+def test_an_adapter_says_what_it_needs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = load_checkpoint(trained / "out.safetensors")
+    assert checkpoint.config.adapter and checkpoint.config.base.startswith("flux-16-1+1-with")
+    with pytest.raises(AlloSR2Error, match="this one is an adapter for flux-16"):
+        Upscaler.from_checkpoint(checkpoint)
+    wrong = trained / "ae.safetensors"
+    with pytest.raises(AlloSR2Error, match=r"ae.safetensors: expected the tensors of the configured network; missing"):
+        read_base(checkpoint.config, wrong, wrong)
