@@ -139,22 +139,31 @@ def add_difference(patcher: comfy.model_patcher.ModelPatcher, tensors: Mapping[s
     """Add weight differences (`X.diff`, `X.diff_b`) or LoRA pairs (`X.lora_A.weight` ...) through the host's loader.
 
     X is the full name of a layer in the patched model. The host only logs what it does not recognise or what has the
-    wrong shape, so the matches are counted: AlloSR2Error unless every tensor found its parameter.
+    wrong shape, so the matches are counted: AlloSR2Error unless every tensor found its parameter and fits it.
     """
-    shapes = {name: value.shape for name, value in patcher.model.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in patcher.model.named_parameters()}  # GGUF's: as unpacked
     keys = {name.removesuffix(".weight"): name for name in shapes}
     patches = comfy.lora.load_lora(dict(tensors), keys, log_missing=False)
     applied = set(patcher.add_patches(patches, strength))
-    missing = [
-        name
-        for name, value in tensors.items()
-        if (target := _target(name, shapes)) not in applied or (".diff" in name and shapes[target] != value.shape)
-    ]
+    missing = []
+    for name, value in tensors.items():
+        target = _target(name, shapes)
+        if target not in applied or not _fits(name, tuple(value.shape), shapes[target]):
+            missing.append(f"{name} {tuple(value.shape)} for {target} {shapes.get(target, '(not there)')}")
     if missing:
         raise AlloSR2Error(
             f"expected every tensor of the checkpoint's difference to fit a parameter of the model; "
             f"{len(missing)} of {len(tensors)} do not: {listed(missing)}"
         )
+
+
+def _fits(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether a tensor of a LoRA file can change a parameter of this shape."""
+    if name.endswith(".lora_A.weight"):
+        return shape[1:] == target[1:]
+    if name.endswith(".lora_B.weight"):
+        return shape[:1] == target[:1]
+    return name.endswith(".alpha") or shape == target
 
 
 def _target(name: str, parameters: Container[str]) -> str:

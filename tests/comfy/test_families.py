@@ -48,6 +48,11 @@ def test_what_came_in_is_untouched(found: dict[str, Any], family: str) -> None:
         ("flux2 for sd3.5", "got a FLUX.2 model (Flux2) on 'model'"),
         ("sd3.5 for flux2", "got a Stable Diffusion 3.5 model (SD3) on 'model'"),
         ("schnell for dev", "guidance_embed True there, False here"),
+        (
+            "other width",
+            "1 of 3 do not: diffusion_model.layers.0.attention.qkv.lora_B.weight (5, 3) for "
+            "diffusion_model.layers.0.attention.qkv.weight (768, 256)",
+        ),
         ("other vae", "(16 channels, 1/8 size); got one with 128 channels, 1/16 size (AutoencodingEngine) on 'vae'"),
     ],
 )

@@ -5,6 +5,7 @@ FLUX.1's. Weights are random, so only equality is looked at: with the core, whic
 """
 
 import copy
+import json
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 import torch
 from comfy_server import ComfyServer, WorkflowError
+from pictures import soften
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from workflows import IMAGE, LOADER, UPSCALE, Workflow, example, with_node, without_t
+from workflows import IMAGE, LOADER, SAVE, STOCK_WORKFLOW, UPSCALE, Workflow, example, with_node, without_t
 
+from allosr2_core import cli
 from allosr2_core.bases import BASES, read_base
 from allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.image import load_image
@@ -112,7 +115,9 @@ def test_one_step_in_the_host_is_the_cores(contract: Contract) -> None:
 def test_the_picture_is_the_cores(contract: Contract) -> None:
     image = load_image(contract.server.input / "photo.png").image_BHWC
     expected = (contract.upscaler.upscale(image, t=T)[0] * 255).round().clamp(0, 255).numpy().astype(int)
-    (path,) = contract.server.run(on_base(strength=1.0)).images
+    workflow = on_base()
+    workflow[SAVE]["inputs"]["filename_prefix"] = "whole"  # another name, else nothing is saved a second time
+    (path,) = contract.server.run(workflow).images
     found = np.asarray(Image.open(path)).astype(int)
     assert found.shape == expected.shape == (112, 160, 3) and expected.std() > 1
     assert np.abs(found - expected).max() <= 1
@@ -164,6 +169,33 @@ def test_what_does_not_fit_is_refused(contract: Contract, change: Any, message: 
     change(workflow)
     with pytest.raises(WorkflowError, match=message):
         contract.server.run(workflow)
+
+
+def test_core_nodes_take_the_same_step(contract: Contract) -> None:
+    """The stock-sampler workflow on the base: with the loader's MODEL, and with core's LoRA loader instead."""
+    server = contract.server
+    soften(server.input / "photo.png", server.input / "soft.png", multiple=8)
+    stock: Workflow = json.loads(STOCK_WORKFLOW.read_text())
+    stock |= {key: on_base()[key] for key in (MODEL, VAE)} | {"2": on_base()[LOADER]}
+    stock["1"]["inputs"]["image"] = "soft.png"
+    stock["7"]["inputs"]["sigma"] = T
+    del stock["3"]
+    node = with_node(
+        on_base("soft.png"), "4a", "ImageScaleBy", image=[IMAGE, 0], upscale_method="bicubic", scale_by=4.0
+    )
+    node[UPSCALE]["inputs"] |= {"image": ["4a", 0], "scale": 1.0}
+    expected, found = contract.latent(node, (UPSCALE, 0)), contract.latent(stock, ("11", 0))
+    assert found.shape == expected.shape and found.std() > 0.5
+    assert float((found - expected).abs().max()) <= 1e-4
+
+    target = server.models / "loras" / "flux.safetensors"
+    target.parent.mkdir(exist_ok=True)
+    assert cli.main(["export-lora", str(server.models / "allosr2" / ADAPTER), str(target)]) == 0
+    tuned = with_node(stock, "51", "LoraLoaderModelOnly", model=[MODEL, 0], lora_name=target.name, strength_model=1.0)
+    for node_id in ("6", "8"):
+        tuned[node_id]["inputs"]["model"] = ["51", 0]
+    assert float((contract.latent(tuned, ("11", 0)) - expected).abs().max()) <= 1e-4
+    assert "lora key not loaded" not in server.log()
 
 
 def test_the_base_is_as_before(contract: Contract) -> None:

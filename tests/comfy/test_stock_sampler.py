@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from comfy_server import ComfyServer
-from PIL import Image
+from pictures import soften
 from safetensors.torch import load_file
 from torch import Tensor
 from workflows import REPOSITORY, STOCK_WORKFLOW, UPSCALE, Workflow, example, with_node
+
+from allosr2_core import cli
+from allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
 
 SMALL = "small.safetensors"
 SAMPLER = "11"
@@ -23,18 +26,7 @@ def latent(server: ComfyServer, workflow: Workflow, source: str) -> Tensor:
     return load_file(path)["latent_tensor"]
 
 
-def soften(source: Path, target: Path) -> None:
-    """The picture cut to sides in multiples of 4, with less contrast.
-
-    Other sides the node pads and the sampler does not; and core's bicubic leaves what overshoots 0..1, where the node
-    takes 0 or 1.
-    """
-    with Image.open(source) as picture:
-        cut = picture.convert("RGB").crop((0, 0, picture.width // 4 * 4, picture.height // 4 * 4))
-        cut.point(lambda value: 70 + 0.45 * value).save(target)
-
-
-@pytest.mark.parametrize("checkpoint", ["allosr2-mini (embedded)", SMALL])
+@pytest.mark.parametrize("checkpoint", [EMBEDDED_NAME, SMALL])
 @pytest.mark.parametrize("image", ["photo.png", "wide.png"])
 def test_the_samplers_latents_are_the_nodes(server: ComfyServer, checkpoint: str, image: str) -> None:
     stock: Workflow = json.loads(STOCK_WORKFLOW.read_text())
@@ -49,6 +41,26 @@ def test_the_samplers_latents_are_the_nodes(server: ComfyServer, checkpoint: str
     assert found.std() > 0.1
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) <= 1e-4
+
+
+def test_the_exported_lora_is_the_adapter(server: ComfyServer) -> None:
+    """On the bare prior, core's LoRA loader takes every key of it and gives the loader's own MODEL."""
+    target = server.models / "loras" / "allosr2.safetensors"
+    target.parent.mkdir(exist_ok=True)
+    assert cli.main(["export-lora", str(embedded_path()), str(target)]) == 0
+    soften(server.input / "photo.png", server.input / "soft.png")
+    stock: Workflow = json.loads(STOCK_WORKFLOW.read_text())
+    stock["1"]["inputs"]["image"] = "soft.png"
+    bare = with_node(stock, "50", "AlloSR2Loader", checkpoint=EMBEDDED_NAME, strength=0.0)
+    bare = with_node(bare, "51", "LoraLoaderModelOnly", model=["50", 0], lora_name=target.name, strength_model=1.0)
+    expected = latent(server, stock, SAMPLER)
+    for node_id in ("6", "8"):
+        bare[node_id]["inputs"]["model"] = ["50", 0]
+    assert float((latent(server, bare, SAMPLER) - expected).abs().max()) > 0.01
+    for node_id in ("6", "8"):
+        bare[node_id]["inputs"]["model"] = ["51", 0]
+    assert float((latent(server, bare, SAMPLER) - expected).abs().max()) <= 1e-4
+    assert "lora key not loaded" not in server.log()
 
 
 @pytest.mark.parametrize("name", ["allosr2_upscale", "allosr2_stock_sampler", "allosr2_flux"])

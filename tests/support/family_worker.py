@@ -291,6 +291,15 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
     except AlloSR2Error as error:
         out["refusals"]["other vae"] = str(error)
 
+    # a layer of the right name and another width
+    narrow = adapters["z-image"]
+    name = f"{core.LORA_FLOW}diffusion_model.{MODELS['z-image'][2]}.lora_B.weight"
+    narrow = core.Checkpoint(narrow.config, {}, dict(narrow.tensors) | {name: torch.zeros(5, 3)})
+    try:
+        host_base.on_base(narrow, "z-image", models["z-image"], vaes["z-image"], 1.0)
+    except AlloSR2Error as error:
+        out["refusals"]["other width"] = str(error)
+
     # raw: a stock sampler starts at the latent itself
     raw, _ = host_base.on_base(_raw(adapters["flux"]), "flux", models["flux"], vaes["flux"], 1.0)
     sampling, z = raw.get_model_object("model_sampling"), torch.randn(1, 16, 4, 4)

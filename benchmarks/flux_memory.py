@@ -1,0 +1,270 @@
+"""Memory on a FLUX.1-class base: the node against the host's own sampler, and what a card must hold.
+
+    python benchmarks/flux_memory.py compare [--side 512] [--out FILE]   # two servers, 1.5 billion random weights
+    python benchmarks/flux_memory.py table [--out FILE]                  # FLUX.1's weights, activations measured here
+
+`compare` starts a ComfyUI server for each graph on the same random files, runs it once and reads the peak resident
+memory of the process: what counts is the ratio. `table` counts weights on meta tensors and measures the activations of
+one block of each kind, and of the VAE, at their real widths (a network keeps no more than one block's at a time).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tools")]
+
+import comfyui  # noqa: E402
+from comfy_server import ComfyServer  # noqa: E402
+
+from allosr2_core.autoencoder import Autoencoder  # noqa: E402
+from allosr2_core.bases import BASES  # noqa: E402
+from allosr2_core.checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL, write_checkpoint  # noqa: E402
+from allosr2_core.checkpoint_config import AlloSR2Config  # noqa: E402
+from allosr2_core.codecs import build_codec, codec_params  # noqa: E402
+from allosr2_core.lora import branch_shapes, matching_layers  # noqa: E402
+from allosr2_core.networks import NullFlux, build_network  # noqa: E402
+from allosr2_core.transformer import FluxConditioning, FluxVelocity  # noqa: E402
+
+GIB = 2**30
+TARGETS = [r"double_blocks\.\d+\.(img|txt)_(attn\.(qkv|proj)|mlp\.[02])", r"single_blocks\.\d+\.linear[12]"]
+RANK, TOKENS, T = 16, 256, 0.3
+TRANSFORMER, AE, ADAPTER = "flux.safetensors", "ae.safetensors", "adapter.safetensors"
+BITS = {"bf16": 16.0, "fp8": 8.0, "GGUF Q8_0": 8.5, "GGUF Q5_K": 5.5, "GGUF Q4_K": 4.5}
+"""Bits a weight takes; GGUF's are those of its block formats."""
+SIDES = (512, 768, 1024)
+"""Sides of a tile, px."""
+M = TypeVar("M", bound=nn.Module)
+
+
+# --- the node against the host's sampler --------------------------------------------------------------------------
+
+
+def write_files(models: Path, depth: int = 2, singles: int = 6) -> int:
+    """Random transformer (bf16), VAE and adapter below a models folder; returns the transformer's parameters."""
+    spec = dict(BASES["flux1-dev"].network) | {"depth": depth, "depth_single_blocks": singles}
+    codec = BASES["flux1-dev"].autoencoder
+    with torch.device("meta"):
+        network, autoencoder = build_network(spec), build_codec(codec_params(codec))
+    assert isinstance(network, NullFlux) and isinstance(autoencoder, Autoencoder)  # noqa: S101
+    flux = network.velocity.flux
+    parts = {"diffusion_models": (flux, TRANSFORMER, torch.bfloat16), "vae": (autoencoder, AE, torch.float32)}
+    for folder, (module, name, dtype) in parts.items():
+        (models / folder).mkdir(parents=True, exist_ok=True)
+        tensors = {key: _random(key, value.shape, dtype) for key, value in module.state_dict().items()}
+        save_file(tensors, models / folder / name)
+    lora = {}
+    for part, targets, prefix in (
+        (flux, TARGETS, LORA_FLOW + HOST_FLOW),
+        (autoencoder.encoder, ["conv_in"], LORA_ENCODER + HOST_ENCODER),
+    ):
+        for layer, module in matching_layers(part, targets).items():
+            for suffix, shape in branch_shapes(module, RANK).items():
+                lora[prefix + layer + suffix] = 0.01 * torch.randn(shape) if shape else torch.tensor(float(RANK))
+    lora |= {NULL + "context": torch.randn(1, TOKENS, 4096), NULL + "pooled": torch.randn(1, 768)}
+    config = AlloSR2Config(
+        base="flux1-dev",
+        network=spec,
+        autoencoder=codec,
+        adapter={"transformer": TARGETS, "vae_encoder": ["conv_in"]},
+        snr_head={},
+        init="aligned",
+        t_star=T,
+        t_min=T,
+        t_max=T,
+        t_method="calibrated",
+        scale=4,
+        trained_size=2048,
+        tile_size=2048,  # both graphs see the picture in one piece
+        latent_channels=16,
+        latent_downscale=8,
+        latent_scale=codec["scale_factor"],
+        latent_shift=codec["shift_factor"],
+    )
+    (models / "allosr2").mkdir(parents=True, exist_ok=True)
+    path = models / "allosr2" / ADAPTER
+    write_checkpoint(path, config, {}, lora, dtype=torch.float16, title="random", license="none")
+    return sum(parameter.numel() for parameter in flux.parameters())
+
+
+def _random(name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    if len(shape) == 1:
+        return torch.full(
+            shape, 1.0 if name.endswith(("scale", "norm.weight", "norm1.weight", "norm2.weight")) else 0.0, dtype=dtype
+        )
+    return torch.empty(shape, dtype=dtype).normal_().mul_(shape[1:].numel() ** -0.5)
+
+
+def graph(sampler: str) -> dict[str, Any]:
+    """The same step as a workflow: with the pack's node ("node") or with core nodes ("host")."""
+    common = {
+        "1": _node("LoadImage", image="input.png"),
+        "2": _node("UNETLoader", unet_name=TRANSFORMER, weight_dtype="default"),
+        "3": _node("VAELoader", vae_name=AE),
+        "4": _node("AlloSR2Loader", checkpoint=ADAPTER, strength=1.0, model=["2", 0], vae=["3", 0]),
+        "20": _node("ImageScaleBy", image=["1", 0], upscale_method="bicubic", scale_by=4.0),
+    }
+    if sampler == "node":
+        return common | {
+            "5": _node(
+                "AlloSR2OneStepUpscale",
+                model=["4", 0],
+                vae=["4", 1],
+                allosr2=["4", 2],
+                image=["20", 0],
+                scale=1.0,
+                target_long_edge=0,
+                realism=1.0,
+                tile=0,
+                overlap=64,
+            ),
+            "9": _node("SaveLatent", samples=["5", 0], filename_prefix="node"),
+        }
+    return common | {
+        "5": _node("VAEEncode", pixels=["20", 0], vae=["4", 1]),
+        "6": _node("BasicScheduler", model=["4", 0], scheduler="simple", steps=1, denoise=1.0),
+        "7": _node("SetFirstSigma", sigmas=["6", 0], sigma=T),
+        "8": _node("BasicGuider", model=["4", 0], conditioning=["4", 3]),
+        "10": _node("DisableNoise"),
+        "11": _node("KSamplerSelect", sampler_name="euler"),
+        "12": _node(
+            "SamplerCustomAdvanced",
+            noise=["10", 0],
+            guider=["8", 0],
+            sampler=["11", 0],
+            sigmas=["7", 0],
+            latent_image=["5", 0],
+        ),
+        "9": _node("SaveLatent", samples=["12", 0], filename_prefix="host"),
+    }
+
+
+def _node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def compare(side: int) -> dict[str, Any]:
+    """Peak memory of a server after each graph, MiB, and the ratio node / host."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        found: dict[str, Any] = {"parameters": write_files(base / "models"), "side_px": side}
+        (base / "input").mkdir()
+        Image.effect_noise((side // 4, side // 4), 60).convert("RGB").save(base / "input" / "input.png")
+        for sampler in ("host", "node"):
+            with ComfyServer(comfyui.fetch(), base) as server:
+                idle = server.peak_memory()
+                server.run(graph(sampler))
+                found[sampler] = {"peak_mib": server.peak_memory() / 2**20, "idle_mib": idle / 2**20}
+        found["ratio"] = found["node"]["peak_mib"] / found["host"]["peak_mib"]
+    return found
+
+
+# --- what a card must hold ----------------------------------------------------------------------------------------
+
+
+def peak_of(function: Callable[[int], Callable[[], Any]], side: int) -> int:
+    """Bytes a process takes more at its peak while what `function` prepares runs, in a process of its own (Linux)."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_measure, args=(function, side, results))
+    process.start()
+    grown = results.get()
+    process.join()
+    return grown
+
+
+def _measure(function: Callable[[int], Callable[[], Any]], side: int, results: Any) -> None:
+    prepared = function(side)
+    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    with torch.inference_mode():
+        prepared()
+    results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held)
+
+
+def one_block_of_each(side: int) -> Callable[[], Any]:
+    """A step of FLUX.1's widths, one block of each kind, bf16, on a tile of `side` px with 256 text tokens."""
+    spec = dict(BASES["flux1-dev"].network) | {"depth": 1, "depth_single_blocks": 1}
+    with torch.device("meta"):
+        network = build_network(spec)
+    assert isinstance(network, NullFlux)  # noqa: S101
+    flux = _random_module(network.velocity.flux)
+    velocity = FluxVelocity(flux, compute_dtype=torch.bfloat16)
+    cond = FluxConditioning(torch.zeros(1, TOKENS, 4096), torch.zeros(1, 768), torch.ones(1))
+    z = torch.randn(1, 16, side // 8, side // 8)
+    return lambda: velocity(z, torch.tensor([T]), cond)
+
+
+def vae_encode(side: int) -> Callable[[], Any]:
+    codec = _random_codec()
+    pixels = torch.rand(1, 3, side, side, dtype=torch.bfloat16)
+    return lambda: codec.encode(pixels)
+
+
+def vae_decode(side: int) -> Callable[[], Any]:
+    codec = _random_codec()
+    z = torch.randn(1, 16, side // 8, side // 8, dtype=torch.bfloat16)
+    return lambda: codec.decode(z)
+
+
+def _random_codec() -> Autoencoder:
+    with torch.device("meta"):
+        codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
+    assert isinstance(codec, Autoencoder)  # noqa: S101
+    return _random_module(codec)
+
+
+def _random_module(module: M) -> M:
+    """A module from the meta device in bf16: nothing wider is made on the way that would hide a later peak."""
+    module = module.to(torch.bfloat16).to_empty(device="cpu").requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.normal_(std=0.02)
+    return module
+
+
+def table() -> dict[str, Any]:
+    """GiB of weights by type, and of activations by tile."""
+    with torch.device("meta"):
+        network = build_network(BASES["flux1-dev"].network)
+        codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
+    count = sum(p.numel() for p in network.parameters())
+    found: dict[str, Any] = {
+        "parameters": count,
+        "weights_gib": {name: count * bits / 8 / GIB for name, bits in BITS.items()},
+        "vae_gib": sum(p.numel() for p in codec.parameters()) * 2 / GIB,
+    }
+    for name, function in (("flow", one_block_of_each), ("encode", vae_encode), ("decode", vae_decode)):
+        found[f"{name}_gib"] = {side: peak_of(function, side) / GIB for side in SIDES}
+    return found
+
+
+def main() -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("compare", "table"))
+    parser.add_argument("--side", type=int, default=512, help="of the result, px")
+    parser.add_argument("--out", type=Path, help="write the figures there as JSON")
+    options = parser.parse_args()
+    found = compare(options.side) if options.command == "compare" else table()
+    text = json.dumps(found, indent=1)
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
