@@ -35,6 +35,14 @@ def test_the_step_is_the_patched_models(found: dict[str, Any], family: str) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_offloaded_and_narrow_weights_work(found: dict[str, Any], family: str) -> None:
+    of = found[family]
+    assert of["offloaded"] <= 1e-4
+    assert 0 < of["stored"]["bf16"] < 0.03 * of["size"]
+    assert of["stored"]["bf16"] < of["stored"]["fp8"] < 0.5 * of["size"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_came_in_is_untouched(found: dict[str, Any], family: str) -> None:
     of = found[family]
     assert of["untouched"] and of["same_output"] and of["same_latent"] and of["patches_of_the_original"] == 0

@@ -100,7 +100,7 @@ def fill(module: torch.nn.Module, seed: int) -> None:
     """Random weights of the usual size: gains around one, matrices that keep their input's spread."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, value in module.named_parameters():
+        for name, value in module.state_dict().items():  # SD3 has its positions in a buffer
             noise = torch.randn(value.shape, generator=generator)
             gain = name.endswith(("scale", "norm.weight", "norm1.weight", "norm2.weight", "ln_q.weight", "ln_k.weight"))
             value.copy_(1 + 0.1 * noise if gain else noise * max(1, value[..., :].numel() // value.shape[0]) ** -0.5)
@@ -138,10 +138,10 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
     del library
     cpu = torch.device("cpu")
 
-    def model_of(family: str) -> comfy.model_patcher.ModelPatcher:
+    def model_of(family: str, stored: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:
         kind, settings, _ = MODELS[family]
         config = getattr(comfy.supported_models, kind)(dict(settings))
-        config.set_inference_dtype(torch.float32, None)
+        config.set_inference_dtype(stored, torch.float32)
         model = config.get_model({}, "")
         fill(model.diffusion_model, seed=5)
         return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
@@ -230,6 +230,16 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
         found = host.velocity(tuned, tuple(z.shape), prompt)(z, t)
         encoded = encoder.encode(pixels)
 
+        # nothing fits the device: every layer's weight stays away and is patched when it is used
+        evaluate = host.velocity(tuned, tuple(z.shape), prompt)
+        tuned.detach()
+        tuned.load(cpu, lowvram_model_memory=1)
+        offloaded = gap(evaluate(z, t), found)
+        stored = {}
+        for name, dtype in (("bf16", torch.bfloat16), ("fp8", torch.float8_e4m3fn)):
+            small, _ = host_base.on_base(checkpoint, family, model_of(family, dtype), vae, 0.7)
+            stored[name] = float((host.velocity(small, tuple(z.shape), prompt)(z, t) - found).square().mean().sqrt())
+
         # by hand: the weight with the branch added, the network called as the family's forward is
         network, group = base.model.diffusion_model, checkpoint.group(core.LORA_FLOW + "diffusion_model.")
         tuned.detach()
@@ -267,6 +277,8 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
             "velocity": gap(found, expected),
             "size": float(expected.std()),
             "moved": float((found - plain_v).abs().mean()),
+            "offloaded": offloaded,
+            "stored": stored,
             "encoded": gap(encoded, by_hand),
             "encoder_moved": float((encoded - plain_z).abs().mean()),
             "untouched": before == after,
