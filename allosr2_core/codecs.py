@@ -11,10 +11,13 @@ from .autoencoder import Autoencoder, AutoencoderParams
 from .errors import AlloSR2Error
 from .networks import strict
 from .patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
+from .streamed_kl import streamed_decode, streamed_encode
 
 Codec = PatchAutoencoder | Autoencoder
 _KINDS = {"patch": (PatchAutoencoder, PatchAutoencoderParams), "kl": (Autoencoder, AutoencoderParams)}
 CODECS = tuple(_KINDS)
+KL_BUDGET = 2.0**31
+"""Bytes that the feature maps of a KL autoencoder may take at a time."""
 
 
 def codec_params(spec: Mapping[str, Any], where: str = "autoencoder") -> PatchAutoencoderParams | AutoencoderParams:
@@ -44,7 +47,14 @@ def channels_and_downscale(params: PatchAutoencoderParams | AutoencoderParams) -
 
 
 def scaled_functions(codec: Codec, scale: float, shift: float) -> tuple[Callable[[Tensor], Tensor], ...]:
-    """encode and decode: pixels [B, 3, H, W] in [-1, 1] to scaled latents, (raw - shift) * scale, and back."""
-    if isinstance(codec, Autoencoder):  # scales by itself
-        return codec.encode, codec.decode
-    return lambda pixels: (codec.encode(pixels) - shift) * scale, lambda z: codec.decode(z / scale + shift)
+    """encode and decode: pixels [1, 3, H, W] in [-1, 1] to scaled latents, (raw - shift) * scale, and back.
+
+    A KL autoencoder sees the whole picture, in strips where it is large.
+    """
+    if not isinstance(codec, Autoencoder):
+        return lambda pixels: (codec.encode(pixels) - shift) * scale, lambda z: codec.decode(z / scale + shift)
+
+    def encode(pixels: Tensor) -> Tensor:
+        return (streamed_encode(codec.encoder, pixels, KL_BUDGET).chunk(2, dim=1)[0] - shift) * scale
+
+    return encode, lambda z: streamed_decode(codec.decoder, z / scale + shift, KL_BUDGET)

@@ -28,6 +28,7 @@ from ..allosr2_core.snr import SNRHead
 from ..allosr2_core.tiling import tile_count, tiled_apply
 from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks
 from ..allosr2_core.upscale import encode as core_encode
+from . import host_kl
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -142,7 +143,7 @@ def check_fit(spec: Spec, vae: VAE, model: ModelPatcher | None = None) -> None:
 def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> Tensor:
     """Prepared pixels -> scaled latents [B, C, h, w] on the host's intermediate device.
 
-    A local encoder is tiled exactly; any other sees each picture whole, through the host's own call.
+    A local encoder is tiled exactly; any other sees each picture whole.
     """
     if _is_local(vae):
         _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
@@ -150,7 +151,8 @@ def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> T
         z = with_smaller_tiles(lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size)
     else:
         check_pixels(prepared.pixels)
-        z = torch.cat([_then(tick, vae.encode(item)) for item in prepared.pixels.split(1)])
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        z = torch.cat([_then(tick, host_kl.encode(vae, item, check)) for item in prepared.pixels.split(1)])
     return (z - config.latent_shift) * config.latent_scale
 
 
@@ -214,11 +216,13 @@ def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Tensor:
     """Raw latents -> pixels [B, H, W, 3] in 0..1, item by item, with progress. tile: px, 0 = automatic.
 
     exact: a local decoder (the embedded checkpoint's) is tiled with real surroundings, so that the result is that of
-    one pass over the whole; any other VAE makes that one pass. Otherwise overlapping tiles are blended.
+    one pass over the whole; any other VAE makes that one pass (KL autoencoders in strips, when memory is short).
+    Otherwise overlapping tiles are blended.
     """
     if exact and not _is_local(vae):
         tick = Ticker(latent_BChw.shape[0])
-        return torch.cat([_then(tick, vae.decode(item)) for item in latent_BChw.split(1)])
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        return torch.cat([_then(tick, host_kl.decode(vae, item, check)) for item in latent_BChw.split(1)])
     down = int(vae.spacial_compression_decode())
     height, width = latent_BChw.shape[-2:]
     tile = tile or _decode_tile(vae, latent_BChw.shape[1], down)

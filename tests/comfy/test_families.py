@@ -70,3 +70,10 @@ def test_another_base_is_refused(found: dict[str, Any], case: str, message: str)
 
 def test_raw_adapters_start_a_stock_sampler_at_the_latent(found: dict[str, Any]) -> None:
     assert found["raw_start"] == 0.0 and found["aligned_start"] <= 1e-6
+
+
+def test_a_vae_that_does_not_fit_runs_in_strips(found: dict[str, Any]) -> None:
+    """Where the host would fall back to tiles: the same picture and latent, also after an attempt that failed."""
+    of = found["strips"]
+    assert of["decode"] <= 1e-5 and of["encode"] <= 1e-4
+    assert of["attempts"] == 2 and of["halved"] == 0.5

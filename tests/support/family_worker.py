@@ -106,6 +106,33 @@ def fill(module: torch.nn.Module, seed: int) -> None:
             value.copy_(1 + 0.1 * noise if gain else noise * max(1, value[..., :].numel() // value.shape[0]) ** -0.5)
 
 
+def strips(vae: Any, host: Any, management: Any) -> dict[str, float]:
+    """A host VAE decoded and encoded when the device has next to no memory, and with one failed attempt on the way."""
+    from allosr2_pack.nodes import host_kl
+
+    latent = torch.randn(1, 16, 12, 9)
+    pixels = torch.rand(1, 96, 72, 3)
+    whole = {"decode": vae.decode(latent), "encode": vae.encode(pixels)}
+    real, made, budgets = management.get_free_memory, host_kl.streamed_decode, []
+
+    def fails_once(decoder: Any, raw: torch.Tensor, budget: float, tick: Any) -> torch.Tensor:
+        budgets.append(budget)
+        if len(budgets) == 1:
+            raise management.OOM_EXCEPTION("no memory")
+        return made(decoder, raw, budget, tick)
+
+    host_kl.streamed_decode, host_kl.SMALLEST_BUDGET = fails_once, 2**10
+    management.get_free_memory = lambda *_, **__: 2.0**20
+    try:
+        found = {
+            "decode": gap(host.decode(vae, latent, tile=0, exact=True), whole["decode"]),
+            "encode": gap(host_kl.encode(vae, pixels, lambda: None), whole["encode"]),
+        }
+    finally:
+        management.get_free_memory, host_kl.streamed_decode = real, made
+    return found | {"halved": budgets[1] / budgets[0], "attempts": len(budgets)}
+
+
 def digest(module: torch.nn.Module) -> str:
     found = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -302,6 +329,8 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
         host_base.on_base(adapters["flux"], "flux", models["flux"], vaes["flux2"], 1.0)
     except AlloSR2Error as error:
         out["refusals"]["other vae"] = str(error)
+
+    out["strips"] = strips(vaes["flux"], host, comfy.model_management)
 
     # a layer of the right name and another width
     narrow = adapters["z-image"]
