@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from .adapter import patterns_for
+from .autoencoder import AutoencoderParams
 from .bases import BASES, Base, read_tensors
 from .checkpoint import (
     FORMAT_KEY,
@@ -131,9 +132,9 @@ def import_peft(
     spec = dict(base.network) | ({"guidance": float(guidance)} if base.network["guidance_embed"] else {})
     with torch.device("meta"):
         network, codec = build_network(spec), build_codec(codec_params(base.autoencoder))
-    if not isinstance(network, NullFlux):
-        raise AlloSR2Error(f"expected a FLUX.1 base; {name} is none")
     params = codec_params(base.autoencoder)
+    if not isinstance(network, NullFlux) or not isinstance(params, AutoencoderParams):
+        raise AlloSR2Error(f"expected a FLUX.1 base; {name} is none")
     parts: dict[str, tuple[nn.Module, str, dict[str, torch.Tensor]]] = {
         "transformer": (
             network.velocity.flux,

@@ -51,6 +51,9 @@ COLUMNS = {
     "hed_dists": ("HED-DISTS", 4),
     "niqe": ("NIQE", 2),
     "lattice_4": ("lattice 4", 2),
+    "lattice_16": ("lattice 16", 2),
+    "repeat_4": ("repeat 4", 3),
+    "checker": ("checker", 3),
     "curvature": ("curvature C", 3),
     "gap_4_steps": ("1 step minus 4, dB", 2),
     "drift": ("flow-matching error", 3),
@@ -72,6 +75,8 @@ class Ablation:
     """Side of a training crop, px: the base's, or less, to afford more runs."""
     optim: dict[str, Any]
     """Settings of [allosr2.optim] that differ from the base's, the same in every variant: fewer steps, mostly."""
+    allosr2: dict[str, Any]
+    """Settings of [allosr2] that differ from the base's, likewise."""
     variants: dict[str, Any]
     """Name -> settings of [allosr2] that differ."""
 
@@ -88,7 +93,7 @@ def load_ablation(path: Path) -> Ablation:
 def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Config:
     """The base configuration with one variant's settings, in a run folder of its own."""
     stage = dataclasses.asdict(base.allosr2)
-    settings = dict(ablation.variants[name])
+    settings = ablation.allosr2 | ablation.variants[name]
     unknown = sorted(settings.keys() - stage.keys())
     if unknown:
         raise AlloSR2Error(f"variants.{name}: expected settings of [allosr2]; unknown: {', '.join(unknown)}")

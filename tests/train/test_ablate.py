@@ -34,6 +34,7 @@ def test_every_shipped_variant_differs_in_its_own_settings_only() -> None:
         }
         assert changed == set(settings), name
     assert variant_config(ablation, base, "full", 2).run.seed == 2
+    assert full.allosr2.lattice == ablation.allosr2["lattice"] != base.allosr2.lattice
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seeds": [1, 2],
         "crop": 64,
         "optim": {"steps": 4, "decay": 2},
+        "allosr2": {"lattice": 0.3},
         "variants": {"full": {}, "noise": noise},
     }
     (root / "ablation.toml").write_text(to_toml(settings), encoding="utf-8")
@@ -130,6 +132,7 @@ def test_mistakes_are_named(
         "seeds": [1],
         "crop": 64,
         "optim": {"steps": 2, "decay": 1},
+        "allosr2": {},
     }
     settings |= {"variants": {"full": {}}} | change
     path = tmp_path / "wrong.toml"
