@@ -13,6 +13,7 @@ from .adapter import check_targets
 from .autoencoder import AutoencoderParams
 from .codecs import channels_and_downscale, codec_params
 from .errors import AlloSR2Error
+from .families import FAMILIES
 from .flow import INITS, Init
 from .networks import HOST_NETWORKS
 
@@ -89,6 +90,9 @@ class AlloSR2Config:
             for name, part in parts.items()
             if part.get("latent_channels", self.latent_channels) != self.latent_channels
         ]
+        family = FAMILIES.get(self.network.get("type", ""))
+        if family is not None and not family.guidance and self.network.get("guidance") is not None:
+            found.append(f"network has a guidance of {self.network['guidance']!r}, which {family.title} does not take")
         facts = ("latent_channels", "latent_downscale", "latent_scale", "latent_shift")
         for name, value in zip(facts, self._codec_facts(), strict=False):
             if getattr(self, name) != value:
@@ -97,8 +101,11 @@ class AlloSR2Config:
 
     def _codec_facts(self) -> tuple[float, ...]:
         """Channels and downscale of the autoencoder, and where it has its own (FLUX.1), latent scale and shift."""
+        family = FAMILIES.get(self.network.get("type", ""))
         if self.only_host_autoencoder:
-            return ()
+            if family is None:
+                return ()
+            return family.latent_channels, family.latent_downscale, family.latent_scale, family.latent_shift
         params = codec_params(self.autoencoder)
         facts = channels_and_downscale(params)
         return (*facts, params.scale_factor, params.shift_factor) if isinstance(params, AutoencoderParams) else facts

@@ -183,7 +183,7 @@ def import_peft(
 
 
 def _check_target(target: Path, sources: tuple[Path, ...]) -> None:
-    """AlloSR2Error for a target that is no .safetensors file, is the source, or would replace a checkpoint."""
+    """AlloSR2Error for a target that is no .safetensors file, is the source, or holds something not of AlloSR2."""
     if target.suffix != ".safetensors":
         raise AlloSR2Error(f"{target}: expected a name that ends in .safetensors")
     if any(target.exists() and target.samefile(source) for source in sources):

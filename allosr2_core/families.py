@@ -26,7 +26,7 @@ class Family:
     pooled: bool
     """Whether the transformer takes a pooled text vector besides the text's tokens."""
     guidance: bool
-    """Whether it has members that take a guidance strength (FLUX.1-dev; not schnell)."""
+    """Whether it has members that take a guidance strength (FLUX.1-dev, FLUX.2-dev; not schnell, not klein)."""
     in_core: bool
     """Whether `networks.build_network` knows it."""
     marks: tuple[str, ...]

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -29,6 +29,7 @@ from ..allosr2_core.tiling import tile_count, tiled_apply
 from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks
 from ..allosr2_core.upscale import encode as core_encode
 from . import host_kl
+from .host_memory import with_less
 
 if TYPE_CHECKING:
     from comfy.model_base import BaseModel
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from .conditioning import Prompt
 
-Result = TypeVar("Result")
 FOLDER = "allosr2"
 ATTACHMENT = "allosr2"
 """Where a MODEL or VAE with an adapter's patches carries the adapter's name."""
@@ -104,20 +104,6 @@ class Ticker:
         self._bar.update(1)
 
 
-def with_smaller_tiles(attempt: Callable[[int], Result], tile: int) -> Result:
-    """attempt(tile), again with half the tile each time the device runs out of memory. For exact tiles only."""
-    while True:
-        try:
-            return attempt(tile)
-        except comfy.model_management.InterruptProcessingException:
-            raise  # where the host has no out-of-memory class of its own, OOM_EXCEPTION is Exception
-        except comfy.model_management.OOM_EXCEPTION:
-            if tile <= SMALLEST_TILE:
-                raise
-        tile = max(SMALLEST_TILE, tile // 2)  # outside the handler, so that the failed attempt's tensors are freed
-        comfy.model_management.soft_empty_cache()
-
-
 # --- MODEL and VAE as the core's functions ----------------------------------------------------------------------------
 
 
@@ -148,7 +134,9 @@ def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> T
     if _is_local(vae):
         _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
         backend = _backend(vae)
-        z = with_smaller_tiles(lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size)
+        z = with_less(
+            lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size, SMALLEST_TILE
+        )
     else:
         check_pixels(prepared.pixels)
         check = comfy.model_management.throw_exception_if_processing_interrupted
@@ -239,7 +227,7 @@ def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Tensor:
         tick = Ticker(latent_BChw.shape[0] * tile_count(height, width, cells, shared))
         return tiled_apply(run, latent_BChw, cells, shared, scale_out=down, tick=tick)
 
-    pixels_BCHW = with_smaller_tiles(attempt, tile) if exact else attempt(tile)
+    pixels_BCHW = with_less(attempt, tile, SMALLEST_TILE) if exact else attempt(tile)
     check_finite(pixels_BCHW, "the decoder's output")
     return vae.process_output(pixels_BCHW).movedim(1, -1)
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
-Shape = tuple[int, ...]
-PREFIX = "diffusion_model."
-
 
 def on_base(
     checkpoint: Checkpoint, name: str, model: ModelPatcher | None, vae: VAE | None, strength: float
@@ -90,7 +87,7 @@ def _check_vae(checkpoint: Checkpoint, name: str, vae: VAE) -> None:
         )
 
 
-def _shapes(model: ModelPatcher) -> dict[str, Shape]:
+def _shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
     """Shapes of the transformer's parameters as they are in use: a GGUF tensor states its unpacked shape."""
     return {name: tuple(value.shape) for name, value in model.model.diffusion_model.named_parameters()}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..allosr2_core.streamed_kl import can_stream, streamed_decode, streamed_encode
+from .host_memory import with_less
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -32,7 +33,7 @@ def decode(vae: VAE, latent_1Chw: Tensor, tick: Tick) -> Tensor:
     if needed <= PASS_SHARE * free or not _streams(network, "decoder", "up"):
         return vae.decode(latent_1Chw)
 
-    def attempt(budget: float) -> Tensor:
+    def attempt(budget: int) -> Tensor:
         z = latent_1Chw.to(vae.device, vae.vae_dtype)
         raw = network.post_quant_conv(z) if hasattr(network, "post_quant_conv") else z
         return streamed_decode(network.decoder, raw, budget, tick)
@@ -49,7 +50,7 @@ def encode(vae: VAE, pixels_1HWC: Tensor, tick: Tick) -> Tensor:
     if needed <= PASS_SHARE * free or not _streams(network, "encoder", "down"):
         return vae.encode(pixels_1HWC)
 
-    def attempt(budget: float) -> Tensor:
+    def attempt(budget: int) -> Tensor:
         moments = streamed_encode(network.encoder, vae.process_input(x).to(vae.device, vae.vae_dtype), budget, tick)
         if hasattr(network, "quant_conv"):
             moments = network.quant_conv(moments)
@@ -65,18 +66,9 @@ def _streams(network: Any, part: str, levels: str) -> bool:
     )
 
 
-def _with_smaller_budgets(vae: VAE, attempt: Callable[[float], Tensor], free: float) -> Tensor:
+def _with_smaller_budgets(vae: VAE, attempt: Callable[[int], Tensor], free: float) -> Tensor:
     """attempt(budget) on the loaded VAE, again with half the budget each time the device runs out of memory."""
-    budget = max(float(SMALLEST_BUDGET), BUDGET_SHARE * free)
+    budget = max(SMALLEST_BUDGET, int(BUDGET_SHARE * free))
     comfy.model_management.load_models_gpu([vae.patcher], memory_required=budget, force_full_load=vae.disable_offload)
-    while True:
-        try:
-            with torch.inference_mode():
-                return attempt(budget)
-        except comfy.model_management.InterruptProcessingException:
-            raise  # where the host has no out-of-memory class of its own, OOM_EXCEPTION is Exception
-        except comfy.model_management.OOM_EXCEPTION:
-            if budget <= SMALLEST_BUDGET:
-                raise
-        budget = max(float(SMALLEST_BUDGET), budget / 2)  # outside the handler: the failed attempt's tensors are freed
-        comfy.model_management.soft_empty_cache()
+    with torch.inference_mode():
+        return with_less(attempt, budget, SMALLEST_BUDGET)

@@ -7,7 +7,6 @@ FLUX.1's. Weights are random, so only equality is looked at: with the core, whic
 import copy
 import json
 import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,8 @@ import torch
 from comfy_server import ComfyServer, WorkflowError
 from pictures import soften
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
-from workflows import IMAGE, LOADER, SAVE, STOCK_WORKFLOW, UPSCALE, Workflow, example, with_node, without_t
+from workflows import IMAGE, LOADER, SAVE, STOCK_WORKFLOW, UPSCALE, Workflow, example, save_latent, with_node, without_t
 
 from allosr2_core import cli
 from allosr2_core.bases import BASES, read_base
@@ -33,7 +31,7 @@ from train.__main__ import main
 
 ADAPTER, TRANSFORMER, AE = "flux.safetensors", "flux-base.safetensors", "flux-ae.safetensors"
 T = 0.4
-MODEL, VAE, LATENT = "20", "21", "22"
+MODEL, VAE = "20", "21"
 
 
 def narrow(base: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,13 +59,9 @@ class Contract:
             z = restore(self.upscaler.backend.velocity, z, torch.tensor([T]), self.upscaler.config)
         return z / self.upscaler.config.latent_scale + self.upscaler.config.latent_shift
 
-    def latent(self, workflow: Workflow, source: tuple[str, int]) -> Tensor:
-        """What core's Save Latent writes of one output."""
-        name = uuid.uuid4().hex  # a name of its own, so that it is written again but nothing else is computed again
-        graph = with_node(workflow, LATENT, "SaveLatent", samples=list(source), filename_prefix=name)
-        self.server.run(graph)
-        (path,) = self.server.output.glob(f"{name}*.latent")
-        return load_file(path)["latent_tensor"]
+    def latent(self, workflow: Workflow, node_id: str) -> Tensor:
+        """What core's Save Latent writes of a node's first output."""
+        return save_latent(self.server, workflow, node_id)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +100,7 @@ def on_base(image: str = "photo.png", weights: str = "default", **loader: Any) -
 
 
 def test_one_step_in_the_host_is_the_cores(contract: Contract) -> None:
-    found, expected = contract.latent(on_base(), (UPSCALE, 0)), contract.core_latent("photo.png")
+    found, expected = contract.latent(on_base(), UPSCALE), contract.core_latent("photo.png")
     assert found.shape == expected.shape == (1, 16, 16, 20)
     assert expected.std() > 0.5
     assert float((found - expected).abs().max()) <= 1e-4
@@ -124,12 +118,12 @@ def test_the_picture_is_the_cores(contract: Contract) -> None:
 
 
 def test_the_adapter_changes_the_picture_by_strength(contract: Contract) -> None:
-    at = {strength: contract.latent(on_base(strength=strength), (UPSCALE, 0)) for strength in (0.0, 1.0)}
+    at = {strength: contract.latent(on_base(strength=strength), UPSCALE) for strength in (0.0, 1.0)}
     assert float((at[0.0] - at[1.0]).abs().mean()) > 0.01
 
 
 def test_fp8_weights_run(contract: Contract) -> None:
-    found = contract.latent(on_base(weights="fp8_e4m3fn"), (UPSCALE, 0))
+    found = contract.latent(on_base(weights="fp8_e4m3fn"), UPSCALE)
     expected = contract.core_latent("photo.png")
     assert bool(torch.isfinite(found).all())
     assert float((found - expected).square().mean().sqrt()) < 0.5 * float(expected.std())
@@ -144,7 +138,7 @@ def test_a_prompt_of_the_users_own_is_heard(contract: Contract) -> None:
         graph = copy.deepcopy(own)
         if source:
             graph[UPSCALE]["inputs"]["conditioning"] = source
-        heard[name] = contract.latent(graph, (UPSCALE, 0))
+        heard[name] = contract.latent(graph, UPSCALE)
     assert torch.equal(heard["none"], heard["empty"])
     assert float((heard["none"] - heard["zero"]).abs().mean()) > 1e-3
 
@@ -180,12 +174,9 @@ def test_core_nodes_take_the_same_step(contract: Contract) -> None:
     stock["1"]["inputs"]["image"] = "soft.png"
     stock["7"]["inputs"]["sigma"] = T
     del stock["3"]
-    node = with_node(
-        on_base("soft.png"), "4a", "ImageScaleBy", image=[IMAGE, 0], upscale_method="bicubic", scale_by=4.0
-    )
-    # in one piece, as the sampler sees it; the adapter was trained on 64 px
-    node[UPSCALE]["inputs"] |= {"image": ["4a", 0], "scale": 1.0, "tile": 1024}
-    expected, found = contract.latent(node, (UPSCALE, 0)), contract.latent(stock, ("11", 0))
+    node = on_base("soft.png")
+    node[UPSCALE]["inputs"]["tile"] = 1024  # in one piece, as the sampler sees it; the adapter was trained on 64 px
+    expected, found = contract.latent(node, UPSCALE), contract.latent(stock, "11")
     assert found.shape == expected.shape and found.std() > 0.5
     assert float((found - expected).abs().max()) <= 1e-4
 
@@ -195,7 +186,7 @@ def test_core_nodes_take_the_same_step(contract: Contract) -> None:
     tuned = with_node(stock, "51", "LoraLoaderModelOnly", model=[MODEL, 0], lora_name=target.name, strength_model=1.0)
     for node_id in ("6", "8"):
         tuned[node_id]["inputs"]["model"] = ["51", 0]
-    assert float((contract.latent(tuned, ("11", 0)) - expected).abs().max()) <= 1e-4
+    assert float((contract.latent(tuned, "11") - expected).abs().max()) <= 1e-4
     assert "lora key not loaded" not in server.log()
 
 
@@ -228,6 +219,6 @@ def test_the_base_is_as_before(contract: Contract) -> None:
             },
         },
     }
-    before = contract.latent(plain, ("33", 0))
-    contract.latent(on_base(), (UPSCALE, 0))
-    assert torch.equal(contract.latent(plain, ("33", 0)), before)
+    before = contract.latent(plain, "33")
+    contract.latent(on_base(), UPSCALE)
+    assert torch.equal(contract.latent(plain, "33"), before)

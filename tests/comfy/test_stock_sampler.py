@@ -1,29 +1,18 @@
 """The workflow of core nodes only, around the loader's MODEL: the latents of AlloSR2 One-Step Upscale."""
 
 import json
-import uuid
 from pathlib import Path
 
 import pytest
 from comfy_server import ComfyServer
 from pictures import soften
-from safetensors.torch import load_file
-from torch import Tensor
-from workflows import REPOSITORY, STOCK_WORKFLOW, UPSCALE, Workflow, example, with_node
+from workflows import REPOSITORY, STOCK_WORKFLOW, UPSCALE, Workflow, example, save_latent, with_node
 
 from allosr2_core import cli
 from allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
 
 SMALL = "small.safetensors"
 SAMPLER = "11"
-
-
-def latent(server: ComfyServer, workflow: Workflow, source: str) -> Tensor:
-    """What core's Save Latent writes of a node's first output."""
-    name = uuid.uuid4().hex
-    server.run(with_node(workflow, "90", "SaveLatent", samples=[source, 0], filename_prefix=name))
-    (path,) = server.output.glob(f"{name}*.latent")
-    return load_file(path)["latent_tensor"]
 
 
 @pytest.mark.parametrize("checkpoint", [EMBEDDED_NAME, SMALL])
@@ -33,11 +22,9 @@ def test_the_samplers_latents_are_the_nodes(server: ComfyServer, checkpoint: str
     soften(server.input / image, server.input / "soft.png")
     stock["1"]["inputs"]["image"] = "soft.png"
     stock["2"]["inputs"]["checkpoint"] = checkpoint
-    found = latent(server, stock, SAMPLER)
-    node = example(checkpoint, "soft.png", n4={"scale": 1.0, "tile": 1024, "image": ["4a", 0]}, n3={"scale": 1.0})
-    node["3"]["inputs"]["image"] = ["4a", 0]  # both from the same enlarged picture, in one piece
-    node = with_node(node, "4a", "ImageScaleBy", image=["1", 0], upscale_method="bicubic", scale_by=4.0)
-    expected = latent(server, node, UPSCALE)
+    found = save_latent(server, stock, SAMPLER)
+    node = example(checkpoint, "soft.png", n4={"tile": 1024})  # in one piece, as the sampler sees it
+    expected = save_latent(server, node, UPSCALE)
     assert found.std() > 0.1
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) <= 1e-4
@@ -53,13 +40,13 @@ def test_the_exported_lora_is_the_adapter(server: ComfyServer) -> None:
     stock["1"]["inputs"]["image"] = "soft.png"
     bare = with_node(stock, "50", "AlloSR2Loader", checkpoint=EMBEDDED_NAME, strength=0.0)
     bare = with_node(bare, "51", "LoraLoaderModelOnly", model=["50", 0], lora_name=target.name, strength_model=1.0)
-    expected = latent(server, stock, SAMPLER)
+    expected = save_latent(server, stock, SAMPLER)
     for node_id in ("6", "8"):
         bare[node_id]["inputs"]["model"] = ["50", 0]
-    assert float((latent(server, bare, SAMPLER) - expected).abs().max()) > 0.01
+    assert float((save_latent(server, bare, SAMPLER) - expected).abs().max()) > 0.01
     for node_id in ("6", "8"):
         bare[node_id]["inputs"]["model"] = ["51", 0]
-    assert float((latent(server, bare, SAMPLER) - expected).abs().max()) <= 1e-4
+    assert float((save_latent(server, bare, SAMPLER) - expected).abs().max()) <= 1e-4
     assert "lora key not loaded" not in server.log()
 
 

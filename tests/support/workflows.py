@@ -2,8 +2,13 @@
 
 import copy
 import json
+import uuid
 from pathlib import Path
 from typing import Any
+
+from comfy_server import ComfyServer
+from safetensors.torch import load_file
+from torch import Tensor
 
 from allosr2_core.checkpoint import EMBEDDED_NAME
 
@@ -47,3 +52,11 @@ def renamed(source: Path, target: Path, checkpoint: str) -> Path:
         return source
     target.write_text(source.read_text().replace(EMBEDDED_NAME, checkpoint))
     return target
+
+
+def save_latent(server: ComfyServer, workflow: Workflow, node_id: str) -> Tensor:
+    """What core's Save Latent writes of a node's first output; nothing that was computed before is computed again."""
+    name = uuid.uuid4().hex
+    server.run(with_node(workflow, "90", "SaveLatent", samples=[node_id, 0], filename_prefix=name))
+    (path,) = server.output.glob(f"{name}*.latent")
+    return load_file(path)["latent_tensor"]
