@@ -31,7 +31,7 @@ class RunConfig:
     threads: int
     """CPU threads of the training process, 0 = torch's default."""
     precision: str
-    """"no", "bf16" or "fp16": accelerate's mixed precision."""
+    """"no", "bf16" or "fp16": accelerate's mixed precision; "auto" is bf16 where the processor has it, else fp32."""
     save_minutes: float
     """Resumable state is written this often, and at the end."""
     log_every: int

@@ -29,6 +29,7 @@ from .config import Config, OptimConfig
 from .data import mix_seed
 from .draws import Draws
 from .optimizers import make_optimizer
+from .precision import mixed_precision
 from .preview import strip
 from .run_log import RunLog
 from .sharding import leave_frozen_to_themselves, shard_frozen
@@ -231,7 +232,9 @@ def run_stage(
     (folder / "previews").mkdir(parents=True, exist_ok=True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = mixed_precision(settings.precision, device_type)
+    accelerator = Accelerator(mixed_precision=precision, cpu=device_type == "cpu")
     run = Run(stage, config, accelerator)
     run.history = history or []
     if resume is not None or (folder / STATE).exists():

@@ -18,6 +18,7 @@ from torch.optim.adamw import adamw
 from allosr2_core.errors import AlloSR2Error
 
 from .config import OptimConfig
+from .precision import bf16_is_native
 
 BETAS = (0.9, 0.99)
 MOMENTUM = 0.95
@@ -41,10 +42,10 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: [N, rows, columns], computed in bf16, returned in fp32."""
+    """The nearest semi-orthogonal matrices, roughly: [N, rows, columns], computed in bf16 where that is native."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = (matrices.mT if tall else matrices).to(torch.bfloat16 if bf16_is_native(matrices.device.type) else torch.float32)
     x = x / x.float().flatten(1).norm(dim=1).clamp(min=1e-7).to(x)[:, None, None]
     for _ in range(ITERATIONS):
         gram = x @ x.mT

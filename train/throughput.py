@@ -26,6 +26,7 @@ from .allosr2 import AlloSR2Stage
 from .config import load_config
 from .draws import Draws
 from .optimizers import make_optimizer
+from .precision import mixed_precision
 
 GEMM = 2048
 TOP = 12
@@ -46,7 +47,7 @@ class Stepper:
     """The stage's steps on prepared batches, as the loop makes them."""
 
     def __init__(self, stage: AlloSR2Stage, precision: str, batches: int) -> None:
-        self.stage, self.autocast = stage, precision == "bf16"
+        self.stage, self.autocast = stage, mixed_precision(precision, "cpu") == "bf16"
         data, size = stage.dataset(0), stage.optim.batch
         self.batches = [default_collate([data[b * size + i] for i in range(size)]) for b in range(batches)]
         groups = [group | {"lr": 1e-6} for group in stage.parameter_groups()]
