@@ -45,7 +45,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     """The nearest semi-orthogonal matrices, roughly: [N, rows, columns], computed in bf16 where that is native."""
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).to(torch.bfloat16 if bf16_is_native(matrices.device.type) else torch.float32)
+    dtype = torch.bfloat16 if bf16_is_native(matrices.device.type) else torch.float32
+    x = (matrices.mT if tall else matrices).to(dtype)
     x = x / x.float().flatten(1).norm(dim=1).clamp(min=1e-7).to(x)[:, None, None]
     for _ in range(ITERATIONS):
         gram = x @ x.mT

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 SEAM_KNEE = 0.15
 """Gradients count by their square up to about this, by their size above, so that no single edge outweighs the grid; 19
 levels of 255 for pixels in [-1, 1]."""
@@ -73,9 +72,9 @@ def patch_repeat(pixels: Tensor, period: int, reference: Tensor | None = None) -
     """How much the fine texture repeats (> 0) or alternates (< 0) from patch to patch, by windows: -> [B, h, w].
 
     Autocorrelation of the high-passed channels along the rows at a lag of `period`, minus the mean of its two
-    neighbours, in half overlapping windows of REPEAT_WINDOW px, relative to the power of the high-passed `reference`, of
-    the picture itself by default. pixels, reference: [B, C, H, W] in [0, 1], more than period + 1 px wide. About 0 for a
-    photograph; transpose for the other axis.
+    neighbours, in half overlapping windows of REPEAT_WINDOW px, relative to the power of the high-passed `reference`,
+    of the picture itself by default. pixels, reference: [B, C, H, W] in [0, 1], more than period + 1 px wide. About 0
+    for a photograph; transpose for the other axis.
     """
     height, width = pixels.shape[-2], pixels.shape[-1] - period - 1
     window = min(REPEAT_WINDOW, height, width)
@@ -98,9 +97,9 @@ CHECKER_TAPS = (1.0, -4.0, 6.0, -4.0, 1.0)
 def checker_share(pixels: Tensor, reference: Tensor | None = None) -> Tensor:
     """How much of the fine texture of each picture is a checkerboard of single pixels: -> [B].
 
-    Energy of the grey picture high-passed along rows and columns, over that of the difference of `reference` (the picture
-    itself by default) to its 3 x 3 mean. About 0.01 for a photograph. Networks that take every other pixel first are
-    blind to what it is and see a tone.
+    Energy of the grey picture high-passed along rows and columns, over that of the difference of `reference` (the
+    picture itself by default) to its 3 x 3 mean. About 0.01 for a photograph. Networks that take every other pixel
+    first are blind to what it is and see a tone.
     """
     grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
     fine = _fine(grey_B1HW if reference is None else reference.float().mean(dim=1, keepdim=True), 3)
@@ -110,7 +109,7 @@ def checker_share(pixels: Tensor, reference: Tensor | None = None) -> Tensor:
 
 
 def checker_excess(pixels: Tensor, pixels_hr: Tensor) -> dict[str, Tensor]:
-    """{"checker": mean of what the result's checkerboard has above its reference's, relative to the latter's texture}."""
+    """{"checker": mean of what the result's checkerboard has above its reference's}, relative to the reference."""
     return {"checker": F.relu(checker_share(pixels, pixels_hr) - checker_share(pixels_hr)).mean()}
 
 
