@@ -125,6 +125,11 @@ class AlloSR2Config:
         """True when encoder and decoder see a few cells only, so that tiles can be exact."""
         return self.autoencoder.get("type", "patch") == "patch"
 
+    @property
+    def is_local_flow(self) -> bool:
+        """True when the velocity network is made of convolutions: it takes tiles of any size, not only the trained."""
+        return self.network.get("type") == "unet"
+
     def clamp_t(self, t: Tensor) -> Tensor:
         """t limited to the trained range."""
         return t.clamp(self.t_min, self.t_max)

@@ -25,7 +25,8 @@ from .image import LoadedImage, load_image, save_image, split_alpha
 from .inspection import describe
 from .jobs import Job, plan_jobs
 from .progress import Progress
-from .upscale import DEFAULT_OVERLAP, Upscaler, count_ticks, prepare
+from .upscale import DEFAULT_OVERLAP, count_ticks, prepare
+from .upscaler import Upscaler
 
 OK, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 T_WORDS = ("predicted", "calibrated")

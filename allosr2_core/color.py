@@ -35,8 +35,7 @@ def match_color(image_BHWC: torch.Tensor, reference_BHWC: torch.Tensor, method: 
     The reference has the same batch size or 1; at another size it is resized (bicubic).
     Raises AlloSR2Error for an unknown method or other shapes.
     """
-    if method not in COLOR_METHODS:
-        raise AlloSR2Error(f"expected a colour method of {', '.join(COLOR_METHODS)}, got {method!r}")
+    check_method(method)
     for name, tensor in (("image", image_BHWC), ("reference", reference_BHWC)):
         if tensor.ndim != 4 or tensor.shape[-1] != 3 or tensor.numel() == 0:
             raise AlloSR2Error(f"expected the {name} as (B, H, W, 3), got {tuple(tensor.shape)}")
@@ -51,6 +50,12 @@ def match_color(image_BHWC: torch.Tensor, reference_BHWC: torch.Tensor, method: 
         reference_1HWC = resize_bicubic(reference_1HWC.to(image_BHWC.device), height, width)
         result_BHWC[i] = _match(image_BHWC[i : i + 1].float(), reference_1HWC, method)[0]
     return result_BHWC.clamp_(0.0, 1.0)
+
+
+def check_method(method: str) -> None:
+    """AlloSR2Error for an unknown method."""
+    if method not in COLOR_METHODS:
+        raise AlloSR2Error(f"expected a colour method of {', '.join(COLOR_METHODS)}, got {method!r}")
 
 
 def _match(image_BHWC: torch.Tensor, reference_BHWC: torch.Tensor, method: str) -> torch.Tensor:

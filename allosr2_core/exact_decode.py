@@ -6,54 +6,93 @@ seams, no shift of colour: the result differs from fn(z) by rounding only. It ho
 activations; not for anything that mixes over the whole area (attention, norms over space).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
 from .errors import AlloSR2Error
 
+Function = Callable[[torch.Tensor], torch.Tensor]
+Window = Callable[[slice, slice], torch.Tensor]
+"""Rows and columns of one item, (1, C, h, w): a slice of a stored map, or values made when they are asked for."""
+
 
 def exact_tiled(
-    fn: Callable[[torch.Tensor], torch.Tensor],
+    fn: Function,
     z_BCHW: torch.Tensor,
     tile: int,
     radius: int,
     scale: float,
     tick: Callable[[], None] | None = None,
+    ragged: bool = False,
 ) -> torch.Tensor:
     """fn(z) computed tile by tile, item by item.
 
     fn maps (1, C, h, w) to (1, C', h * scale, w * scale). scale: a whole number (decoder) or 1 / a whole number
-    (encoder).
+    (encoder); ragged: sizes that this does not divide are rounded up, by fn too.
     tile, radius: in cells of the COARSER of the two grids, which are latent cells both ways; radius is how many of them
     an output can see beyond its own cell. Memory for one call of fn: (tile + 2 radius)^2 cells. tick: called after
     every tile. Raises AlloSR2Error for impossible sizes or when fn returns another shape.
     """
-    fine_in, fine_out = _fine_cells(scale)  # cells of input and of output in one coarse cell
-    if z_BCHW.ndim != 4 or z_BCHW.numel() == 0 or z_BCHW.shape[2] % fine_in or z_BCHW.shape[3] % fine_in:
+    fine_in, fine_out = _fine_cells(scale)
+    if z_BCHW.ndim != 4 or z_BCHW.numel() == 0:
+        raise AlloSR2Error(f"expected (B, C, H, W), got {tuple(z_BCHW.shape)}")
+    if not ragged and (z_BCHW.shape[2] % fine_in or z_BCHW.shape[3] % fine_in):
         raise AlloSR2Error(f"expected (B, C, H, W) with H and W multiples of {fine_in}, got {tuple(z_BCHW.shape)}")
-    if tile < 1 or radius < 0:
-        raise AlloSR2Error(f"expected tile >= 1 and radius >= 0 cells, got {tile} and {radius}")
-    height, width = z_BCHW.shape[2] // fine_in, z_BCHW.shape[3] // fine_in
+    height, width = -(-z_BCHW.shape[2] // fine_in), -(-z_BCHW.shape[3] // fine_in)
     out_BCHW: torch.Tensor | None = None
     for item in range(z_BCHW.shape[0]):
-        for rows in _spans(height, tile, radius):
-            for cols in _spans(width, tile, radius):
-                region_1Chw = z_BCHW[item : item + 1, :, rows.context(fine_in), cols.context(fine_in)]
-                y_1Chw = fn(region_1Chw)
-                expected = (rows.cells * fine_out, cols.cells * fine_out)
-                if y_1Chw.ndim != 4 or tuple(y_1Chw.shape[2:]) != expected:
-                    raise AlloSR2Error(f"expected {expected} cells from the network, got {tuple(y_1Chw.shape)}")
-                if out_BCHW is None:
-                    shape = (z_BCHW.shape[0], y_1Chw.shape[1], height * fine_out, width * fine_out)
-                    out_BCHW = z_BCHW.new_empty(shape, dtype=y_1Chw.dtype)
-                core_1Chw = y_1Chw[:, :, rows.core_in_context(fine_out), cols.core_in_context(fine_out)]
-                out_BCHW[item : item + 1, :, rows.core(fine_out), cols.core(fine_out)] = core_1Chw
-                if tick is not None:
-                    tick()
+
+        def window(rows: slice, cols: slice, item: int = item) -> torch.Tensor:
+            return z_BCHW[item : item + 1, :, rows, cols]
+
+        first = 0
+        for y_1CRW in exact_rows(fn, window, height, width, tile, radius, scale, tick):
+            if out_BCHW is None:
+                shape = (z_BCHW.shape[0], y_1CRW.shape[1], height * fine_out, width * fine_out)
+                out_BCHW = z_BCHW.new_empty(shape, dtype=y_1CRW.dtype)
+            out_BCHW[item, :, first : first + y_1CRW.shape[2]] = y_1CRW[0]
+            first += y_1CRW.shape[2]
     if out_BCHW is None:
         raise AlloSR2Error("expected at least one tile, got none")
     return out_BCHW
+
+
+def exact_rows(
+    fn: Function,
+    window: Window,
+    height: int,
+    width: int,
+    tile: int,
+    radius: int,
+    scale: float,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[torch.Tensor]:
+    """The same for one item, from the top: (1, C', R, W') for each row of tiles.
+
+    height, width: of the whole, in cells of the coarser grid. window: what fn is called with, by rows and columns of
+    fn's input; asked for from the top, at most radius coarse cells beyond the row of tiles. Otherwise see
+    `exact_tiled`.
+    """
+    fine_in, fine_out = _fine_cells(scale)
+    if tile < 1 or radius < 0:
+        raise AlloSR2Error(f"expected tile >= 1 and radius >= 0 cells, got {tile} and {radius}")
+    columns = _spans(width, tile, radius)
+    for rows in _spans(height, tile, radius):
+        out_1CRW: torch.Tensor | None = None
+        for cols in columns:
+            y_1Chw = fn(window(rows.context(fine_in), cols.context(fine_in)))
+            expected = (rows.cells * fine_out, cols.cells * fine_out)
+            if y_1Chw.ndim != 4 or tuple(y_1Chw.shape[2:]) != expected:
+                raise AlloSR2Error(f"expected {expected} cells from the network, got {tuple(y_1Chw.shape)}")
+            core_1Chw = y_1Chw[:, :, rows.core_in_context(fine_out), cols.core_in_context(fine_out)]
+            if out_1CRW is None:
+                out_1CRW = y_1Chw.new_empty((1, y_1Chw.shape[1], core_1Chw.shape[2], width * fine_out))
+            out_1CRW[:, :, :, cols.core(fine_out)] = core_1Chw
+            if tick is not None:
+                tick()
+        if out_1CRW is not None:
+            yield out_1CRW
 
 
 def exact_tile_count(height: int, width: int, tile: int) -> int:

@@ -202,10 +202,15 @@ def pad_to_multiple(image_BHWC: torch.Tensor, multiple: int, minimum: int = 0) -
         raise AlloSR2Error(f"expected a multiple of at least 1 px, got {multiple}")
     for dim in (1, 2):
         old = image_BHWC.shape[dim]
-        new = -(-max(old, minimum) // multiple) * multiple
+        new = padded_length(old, multiple, minimum)
         if new != old:
-            image_BHWC = image_BHWC.index_select(dim, _reflected(old, new).to(image_BHWC.device))
+            image_BHWC = image_BHWC.index_select(dim, reflected(old, new).to(image_BHWC.device))
     return image_BHWC
+
+
+def padded_length(length: int, multiple: int, minimum: int = 0) -> int:
+    """What `pad_to_multiple` makes of an edge, px."""
+    return -(-max(length, minimum) // multiple) * multiple
 
 
 def crop(image_BHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -216,7 +221,7 @@ def crop(image_BHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return image_BHWC[:, :height, :width]
 
 
-def _reflected(old: int, new: int) -> torch.Tensor:
+def reflected(old: int, new: int) -> torch.Tensor:
     """Source index of each of `new` cells when `old` cells are mirrored without repeating the edge cell."""
     if old == 1:
         return torch.zeros(new, dtype=torch.long)

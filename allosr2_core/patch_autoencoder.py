@@ -94,6 +94,8 @@ class PatchDecoder(nn.Module):
         self.pixel_out = _zeroed(nn.Conv2d(params.pixel_channels, 3, 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.basis.weight.is_contiguous(memory_format=torch.channels_last):
+            z = z.contiguous(memory_format=torch.channels_last)
         base = self.basis(z)
         h = self.conv_in(z)
         for block in self.blocks:

@@ -68,8 +68,23 @@ class SNRHead(nn.Module):
         self.last = HeadBlock(c)
         self.out = nn.Conv2d(c, 1, 1)
 
+    @property
+    def downscale(self) -> int:
+        """Latent cells along one side of a cell of the map."""
+        return 2**self.params.levels
+
+    @property
+    def radius(self) -> int:
+        """How far, in cells of the map, a cell of `features` depends on z_L."""
+        cells = 1 + sum(2**level + 2 * 2 ** (level + 1) for level in range(self.params.levels))
+        return -(-cells // self.downscale)
+
     def log_power(self, z_lr: Tensor) -> Tensor:
         """log of the local mean squared error, [B, 1, h', w'], h' = ceil(h / 2^levels)."""
+        return self.log_power_of(self.features(z_lr))
+
+    def features(self, z_lr: Tensor) -> Tensor:
+        """z_L -> [B, hidden, h', w']: the part that sees no more than its surroundings."""
         if z_lr.ndim != 4 or z_lr.shape[1] != self.params.latent_channels:
             raise AlloSR2Error(
                 f"expected z_L of shape [B, {self.params.latent_channels}, h, w]; got {tuple(z_lr.shape)}"
@@ -77,6 +92,10 @@ class SNRHead(nn.Module):
         h = self.conv_in(z_lr)
         for shrink, block in zip(self.shrink, self.blocks, strict=True):
             h = block(shrink(F.silu(h)))
+        return h
+
+    def log_power_of(self, h: Tensor) -> Tensor:
+        """`log_power` from the features of the whole picture."""
         mean_B2C = torch.cat([h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3)).add(1e-6).sqrt()], dim=1)
         h = self.last(h + self.summary(mean_B2C)[:, :, None, None])
         return self.out(F.silu(h)).float().clamp(-14.0, 6.0)

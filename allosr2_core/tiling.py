@@ -29,8 +29,8 @@ def plan_tiles(size: int, tile: int, overlap: int) -> tuple[int, ...]:
 def tile_weights(starts: tuple[int, ...], tile: int, size: int) -> torch.Tensor:
     """(tiles, size) float64: share of each tile in each cell, summing to one over the tiles.
 
-    Shares fall linearly to the tile's edge over whatever it shares with its neighbour, and stay whole at the border of
-    the picture.
+    Shares fall to the tile's edge over whatever it shares with its neighbour, as a raised cosine (no kink where the
+    overlap begins or ends), and stay whole at the border of the picture.
     """
     cells = torch.arange(size, dtype=torch.float64)
     raw = torch.zeros(len(starts), size, dtype=torch.float64)
@@ -43,6 +43,7 @@ def tile_weights(starts: tuple[int, ...], tile: int, size: int) -> torch.Tensor:
         if i + 1 < len(starts):
             shared = max(end - starts[i + 1], 1)
             share = torch.minimum(share, (end - cells - 0.5) / shared)
+        share = 0.5 - 0.5 * torch.cos(torch.pi * share.clamp(0.0, 1.0))
         inside = (cells >= start) & (cells < end)
         raw[i] = torch.where(inside, share, torch.zeros_like(share))
     return raw / raw.sum(dim=0, keepdim=True)
@@ -78,6 +79,18 @@ class TilePlan:
         tops, lefts = plan_tiles(height, tile, overlap), plan_tiles(width, tile, overlap)
         return cls(height, width, min(tile, height), min(tile, width), tops, lefts)
 
+    @classmethod
+    def even(cls, height: int, width: int, most: int, overlap: int, multiple: int) -> "TilePlan":
+        """As few tiles of at most `most` cells as cover the grid, all alike and evenly spread: the least work.
+
+        Sides and starts are multiples of `multiple`, as are height, width, most and overlap (AlloSR2Error if not).
+        """
+        lengths = (height, width, most, overlap)
+        if any(length % multiple for length in lengths) or not 0 <= overlap < most:
+            raise AlloSR2Error(f"expected multiples of {multiple} and an overlap below the tile; got {lengths}")
+        (tops, tile_height), (lefts, tile_width) = (_even(n, most, overlap, multiple) for n in (height, width))
+        return cls(height, width, tile_height, tile_width, tops, lefts)
+
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
 
@@ -112,6 +125,16 @@ class TilePlan:
         )
 
 
+def _even(size: int, most: int, overlap: int, multiple: int) -> tuple[tuple[int, ...], int]:
+    """First cells of evenly spread tiles, and their length."""
+    if size <= most:
+        return (0,), size
+    count = -(-(size - overlap) // (most - overlap))
+    length = -(-(size + (count - 1) * overlap) // (count * multiple)) * multiple
+    last = size - length
+    return tuple(i * last // (count - 1) // multiple * multiple for i in range(count)), length
+
+
 def tile_count(height: int, width: int, tile: int, overlap: int) -> int:
     """How many tiles (and ticks) one item of height x width cells takes."""
     return len(plan_tiles(height, tile, overlap)) * len(plan_tiles(width, tile, overlap))
@@ -126,53 +149,94 @@ def tiled_apply(
     out_channels: int | None = None,
     tick: Callable[[], None] | None = None,
 ) -> torch.Tensor:
-    """fn over overlapping tiles, blended; item by item, so a result does not depend on its place in the batch.
-
-    fn maps (1, C, h, w) to (1, C', h * scale_out, w * scale_out). tile, overlap: cells of x. out_channels: C' if it is
-    to be checked. tick: called after every tile (progress, interrupt). The mean is kept in float32 on x's
-    device, the result has the dtype fn returns. A picture that fits one tile gives exactly fn(x).
-    Raises AlloSR2Error for impossible tiles or when fn returns another shape.
-    """
+    """fn over overlapping tiles, blended: `apply_plan` with tiles of `tile` cells that share `overlap`."""
     if x_BCHW.ndim != 4 or x_BCHW.numel() == 0:
         raise AlloSR2Error(f"expected a tensor (B, C, H, W), got {tuple(x_BCHW.shape)}")
     plan = TilePlan.make(x_BCHW.shape[2], x_BCHW.shape[3], tile, overlap)
-    out_plan = plan.scaled(scale_out)
-    items = [_tiled_item(fn, item_CHW[None], plan, out_plan, out_channels, tick) for item_CHW in x_BCHW]
-    return torch.cat(items)
+    return apply_plan(fn, x_BCHW, plan, scale_out, out_channels, tick)
 
 
-def _tiled_item(
+def apply_plan(
     fn: Callable[[torch.Tensor], torch.Tensor],
-    x_1CHW: torch.Tensor,
+    x_BCHW: torch.Tensor,
     plan: TilePlan,
-    out_plan: TilePlan,
-    out_channels: int | None,
-    tick: Callable[[], None] | None,
+    scale_out: float = 1.0,
+    out_channels: int | None = None,
+    tick: Callable[[], None] | None = None,
 ) -> torch.Tensor:
-    vertical, horizontal = (w.to(device=x_1CHW.device, dtype=torch.float32) for w in out_plan.weights())
-    total_1CHW: torch.Tensor | None = None
-    dtype = x_1CHW.dtype
-    seen_HW = x_1CHW.new_zeros((out_plan.height, out_plan.width), dtype=torch.float32)  # weight so far
-    columns = len(plan.lefts)
-    for index, (box, out_box) in enumerate(zip(plan, out_plan, strict=True)):
-        rows, cols = box.slices
-        y_1Chw = fn(x_1CHW[:, :, rows, cols])
-        channels = y_1Chw.shape[1] if out_channels is None else out_channels
-        expected = (1, channels, out_plan.tile_height, out_plan.tile_width)
-        if tuple(y_1Chw.shape) != expected:
-            raise AlloSR2Error(f"expected a tile of shape {expected} from the network, got {tuple(y_1Chw.shape)}")
-        if tick is not None:
-            tick()
-        if len(plan) == 1:
-            return y_1Chw
-        if total_1CHW is None:
-            dtype = y_1Chw.dtype
-            total_1CHW = x_1CHW.new_zeros((1, channels, out_plan.height, out_plan.width), dtype=torch.float32)
-        rows, cols = out_box.slices
-        weight_hw = vertical[index // columns, rows, None] * horizontal[index % columns, None, cols]
-        seen_HW[rows, cols] += weight_hw
-        mean_1Chw = total_1CHW[:, :, rows, cols]  # a view: lerp_ writes the total
-        mean_1Chw.lerp_(y_1Chw.to(device=mean_1Chw.device, dtype=torch.float32), weight_hw / seen_HW[rows, cols])
-    if total_1CHW is None:
+    """fn over the tiles of a plan, blended; item by item, so a result does not depend on its place in the batch.
+
+    fn maps (1, C, h, w) to (1, C', h * scale_out, w * scale_out). out_channels: C' if it is to be checked. tick: called
+    after every tile (progress, interrupt). The mean is kept in float32 on the device of what fn returns, the result has
+    its dtype. A picture that fits one tile gives exactly fn(x).
+    Raises AlloSR2Error for a plan of another size or when fn returns another shape.
+    """
+    if x_BCHW.ndim != 4 or tuple(x_BCHW.shape[2:]) != (plan.height, plan.width):
+        raise AlloSR2Error(f"expected (B, C, {plan.height}, {plan.width}), got {tuple(x_BCHW.shape)}")
+    out_plan = plan.scaled(scale_out)
+    out_BCHW: torch.Tensor | None = None
+    for number in range(x_BCHW.shape[0]):
+
+        def window(rows: slice, cols: slice, number: int = number) -> torch.Tensor:
+            return x_BCHW[number : number + 1, :, rows, cols]
+
+        first = 0
+        for y_1CRW in blended_rows(fn, window, plan, out_plan, out_channels, tick):
+            if out_BCHW is None:
+                shape = (x_BCHW.shape[0], y_1CRW.shape[1], out_plan.height, out_plan.width)
+                out_BCHW = x_BCHW.new_empty(shape, dtype=y_1CRW.dtype)
+            out_BCHW[number, :, first : first + y_1CRW.shape[2]] = y_1CRW[0]
+            first += y_1CRW.shape[2]
+    if out_BCHW is None:
         raise AlloSR2Error("expected at least one tile, got none")
-    return total_1CHW.to(dtype)
+    return out_BCHW
+
+
+def blended_rows(
+    fn: Callable[[torch.Tensor], torch.Tensor],
+    window: Callable[[slice, slice], torch.Tensor],
+    plan: TilePlan,
+    out_plan: TilePlan | None = None,
+    out_channels: int | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[torch.Tensor]:
+    """The same for one item, from the top: the rows (1, C', R, W') that are finished after each row of tiles.
+
+    window: what fn is called with, (1, C, h, w) by rows and columns; asked for from the top. out_plan: `plan.scaled` by
+    fn's scale; the same plan by default. Otherwise see `tiled_apply`.
+    """
+    out_plan = out_plan or plan
+    vertical, horizontal = (w.float() for w in out_plan.weights())
+    ends = (*out_plan.tops[1:], out_plan.height)
+    size = (out_plan.tile_height, out_plan.width)
+    mean_1CRW: torch.Tensor | None = None  # of one row of tiles
+    dtype = torch.float32
+    seen_RW = torch.zeros(size)  # weight so far
+    for row, (top, out_top) in enumerate(zip(plan.tops, out_plan.tops, strict=True)):
+        for column, (left, out_left) in enumerate(zip(plan.lefts, out_plan.lefts, strict=True)):
+            y_1Chw = fn(window(slice(top, top + plan.tile_height), slice(left, left + plan.tile_width)))
+            channels = y_1Chw.shape[1] if out_channels is None else out_channels
+            expected = (1, channels, out_plan.tile_height, out_plan.tile_width)
+            if tuple(y_1Chw.shape) != expected:
+                raise AlloSR2Error(f"expected a tile of shape {expected} from the network, got {tuple(y_1Chw.shape)}")
+            if tick is not None:
+                tick()
+            if len(plan) == 1:
+                yield y_1Chw
+                return
+            if mean_1CRW is None:
+                dtype = y_1Chw.dtype
+                mean_1CRW = y_1Chw.new_zeros((1, channels, *size), dtype=torch.float32)
+                vertical, horizontal, seen_RW = (w.to(y_1Chw.device) for w in (vertical, horizontal, seen_RW))
+            rows, cols = slice(out_top, out_top + size[0]), slice(out_left, out_left + out_plan.tile_width)
+            weight_hw = vertical[row, rows, None] * horizontal[column, None, cols]
+            seen_RW[:, cols] += weight_hw
+            part_1Chw = mean_1CRW[:, :, :, cols]  # a view: lerp_ writes the mean
+            part_1Chw.lerp_(y_1Chw.float(), weight_hw / seen_RW[:, cols])
+        if mean_1CRW is None:
+            raise AlloSR2Error("expected at least one tile, got none")
+        finished = ends[row] - out_top
+        yield mean_1CRW[:, :, :finished].to(dtype, copy=True)
+        for kept in (mean_1CRW, seen_RW):  # what the next row of tiles shares moves to the top
+            rest = kept[..., finished:, :].clone()
+            kept.zero_()[..., : rest.shape[-2], :] = rest

@@ -1,4 +1,4 @@
-"""The pipeline, shared by the command line and the nodes, so that both give the same picture.
+"""The parts of the pipeline, shared by the command line and the nodes, so that both give the same picture.
 
     image -> bicubic to the target size -> pad -> encode -> z_L -> t* -> one flow step -> decode -> crop -> colour
 
@@ -15,19 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import lora
-from .autoencoder import Autoencoder
-from .checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
 from .checkpoint_config import AlloSR2Config
-from .codecs import Codec, scaled_functions
 from .color import match_color
 from .errors import AlloSR2Error
 from .exact_decode import exact_tile_count, exact_tiled
 from .flow import VelocityFn, one_step, start_state, t_from_rho
 from .image import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
 from .snr import SNRHead, paired_rho
-from .tiling import tile_count, tiled_apply
-from .transformer import Flux, FluxConditioning, FluxVelocity
+from .tiling import TilePlan, apply_plan
 
 Tick = Callable[[], None]
 METHODS = ("calibrated", "predicted", "paired", "manual")
@@ -91,7 +86,7 @@ def prepare(image: Tensor, config: AlloSR2Config, scale: float | None = None, lo
     reference = resize_bicubic(rgb, height, width)
     if alpha is not None:
         alpha = resize_bicubic(alpha[..., None], height, width)[..., 0]
-    pixels = pad_to_multiple(reference, PAD_MULTIPLE_CELLS * config.latent_downscale, MIN_SIDE)
+    pixels = pad_to_multiple(reference, stride(config), MIN_SIDE)
     return Prepared(pixels=pixels, height=height, width=width, alpha=alpha, reference=reference)
 
 
@@ -138,7 +133,7 @@ def _exact(
     if radius is None:
         whole = max(x.shape[-2:])
         return exact_tiled(fn, x, whole, 0, scale, tick)
-    return exact_tiled(fn, x, _tile_cells(config, tile), radius, scale, tick)
+    return exact_tiled(fn, x, tile_cells(config, tile), radius, scale, tick)
 
 
 def estimate_t(
@@ -207,24 +202,34 @@ def restore(
     0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. Non-finite
     results raise, with what to try.
     """
-    if not (math.isfinite(realism) and realism >= 0):
-        raise AlloSR2Error(f"expected realism >= 0; got {realism}")
+    check_realism(realism)
     if t.numel() not in (1, z_lr.shape[0]):
         raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
-    cells, cells_overlap = flow_tile(config, tile, overlap)
+    plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
     items = []
     for z, t_1 in zip(z_lr.split(1), times.split(1), strict=True):
-
-        def step(z_tile: Tensor, t_1: Tensor = t_1) -> Tensor:
-            t_tile = t_1.to(z_tile.device)
-            return one_step(velocity, start_state(z_tile, t_tile, config.init), t_tile)
-
-        z_hat = tiled_apply(step, z, cells, min(cells_overlap, cells - 1), tick=tick)
+        z_hat = apply_plan(step_at(velocity, t_1, config), z, plan, tick=tick)
         items.append(z + realism * (z_hat - z))
     result = torch.cat(items)
     check_finite(result, "the flow's output")
     return result
+
+
+def step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config) -> Callable[[Tensor], Tensor]:
+    """The one step from a time [1], as a function of z_L [1, C, h, w]."""
+
+    def step(z: Tensor) -> Tensor:
+        t = t_1.to(z.device)
+        return one_step(velocity, start_state(z, t, config.init), t)
+
+    return step
+
+
+def check_realism(realism: float) -> None:
+    """AlloSR2Error unless realism is a number of at least 0."""
+    if not (math.isfinite(realism) and realism >= 0):
+        raise AlloSR2Error(f"expected realism >= 0; got {realism}")
 
 
 def finish(pixels: Tensor, prepared: Prepared, color: str) -> Tensor:
@@ -245,106 +250,38 @@ def check_finite(x: Tensor, what: str) -> None:
 # --- tiles --------------------------------------------------------------------------------------------------------
 
 
-def _tile_cells(config: AlloSR2Config, tile: int) -> int:
+def stride(config: AlloSR2Config) -> int:
+    """Both sides of a picture are padded to multiples of this, px."""
+    return PAD_MULTIPLE_CELLS * config.latent_downscale
+
+
+def tile_cells(config: AlloSR2Config, tile: int) -> int:
     """Tile side in latent cells; 0 means the checkpoint's own."""
     if tile < 0:
         raise AlloSR2Error(f"expected a tile of 0 (automatic) or more pixels; got {tile}")
     size = tile or config.tile_size
-    step = PAD_MULTIPLE_CELLS * config.latent_downscale
-    return max(PAD_MULTIPLE_CELLS, size // step * PAD_MULTIPLE_CELLS)
+    return max(PAD_MULTIPLE_CELLS, size // stride(config) * PAD_MULTIPLE_CELLS)
 
 
-def flow_tile(config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int]:
-    """Side and overlap of a flow tile in latent cells."""
+def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap: int) -> TilePlan:
+    """The tiles of the flow on latents of height x width cells.
+
+    tile, overlap: px of the result; tile 0 is automatic. A network that takes tiles of any size gets them all alike,
+    up to a quarter larger than the checkpoint's own; others get tiles of exactly their size, the last shifted inward.
+    """
     if overlap < 0:
         raise AlloSR2Error(f"expected an overlap of 0 or more pixels; got {overlap}")
-    cells = _tile_cells(config, tile)
-    return cells, min(-(-overlap // config.latent_downscale), cells // 2)
+    cells = tile_cells(config, tile)
+    shared = min(-(-overlap // config.latent_downscale), cells // 2)
+    if not config.is_local_flow or height % PAD_MULTIPLE_CELLS or width % PAD_MULTIPLE_CELLS:
+        return TilePlan.make(height, width, cells, min(shared, cells - 1))
+    most = cells if tile else cells + cells // 4 // PAD_MULTIPLE_CELLS * PAD_MULTIPLE_CELLS
+    shared = min(-(-shared // PAD_MULTIPLE_CELLS) * PAD_MULTIPLE_CELLS, most - PAD_MULTIPLE_CELLS)
+    return TilePlan.even(height, width, most, shared, PAD_MULTIPLE_CELLS)
 
 
 def count_ticks(prepared: Prepared, config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int, int]:
     """How often `tick` is called per image in encode, flow and decode."""
     height, width = (side // config.latent_downscale for side in prepared.pixels.shape[1:3])
-    cells, cells_overlap = flow_tile(config, tile, overlap)
-    codec = exact_tile_count(height, width, cells) if config.is_local_codec else 1
-    return codec, tile_count(height, width, cells, cells_overlap), codec
-
-
-# --- all of it ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Upscaler:
-    """A checkpoint's networks, built once, for the command line and for evaluation."""
-
-    config: AlloSR2Config
-    backend: Backend
-    head: SNRHead | None
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, strength: float = 1.0) -> Upscaler:
-        """Build every network of a standalone checkpoint on the CPU in fp32."""
-        autoencoder, network = checkpoint.build_autoencoder(strength), checkpoint.build_network(strength)
-        radii = (autoencoder.encoder_radius, autoencoder.decoder_radius)
-        return cls._of(checkpoint, autoencoder, network, radii)
-
-    @classmethod
-    def from_adapter(
-        cls, checkpoint: Checkpoint, transformer: Flux, autoencoder: Autoencoder, strength: float = 1.0
-    ) -> Upscaler:
-        """Put an adapter on its base's networks, which get its branches: pass copies to keep yours.
-
-        Raises AlloSR2Error when the adapter brings no empty prompt.
-        """
-        config, dtype = checkpoint.config, next(transformer.parameters()).dtype
-        if checkpoint.null is None:
-            raise AlloSR2Error("expected an adapter with an empty prompt (null.context, null.pooled); it has none")
-        parts = ((transformer, LORA_FLOW, HOST_FLOW), (autoencoder.encoder, LORA_ENCODER, HOST_ENCODER))
-        for part, group, prefix in parts:
-            if tensors := checkpoint.group(group):
-                lora.import_lora(part, {name: value.float() for name, value in tensors.items()}, prefix)
-                lora.set_scale(part, strength)
-        guidance = config.network.get("guidance")
-        context, pooled = (part.float() for part in checkpoint.null)
-        cond = FluxConditioning(context, pooled, None if guidance is None else torch.tensor([float(guidance)]))
-        velocity = FluxVelocity(transformer, compute_dtype=dtype)
-        return cls._of(checkpoint, autoencoder, lambda z, t: velocity(z, t, cond), (None, None))
-
-    @classmethod
-    def _of(
-        cls, checkpoint: Checkpoint, codec: Codec, velocity: VelocityFn, radii: tuple[int | None, int | None]
-    ) -> Upscaler:
-        config = checkpoint.config
-        encode, decode = scaled_functions(codec, config.latent_scale, config.latent_shift)
-        backend = Backend(
-            encode=encode, velocity=velocity, decode=decode, encoder_radius=radii[0], decoder_radius=radii[1]
-        )
-        return cls(config=config, backend=backend, head=checkpoint.build_snr_head())
-
-    @torch.inference_mode()
-    def upscale(
-        self,
-        image: Tensor,
-        scale: float | None = 4.0,
-        long_edge: int | None = None,
-        t: float | str | None = None,
-        realism: float = 1.0,
-        tile: int = 0,
-        overlap: int = DEFAULT_OVERLAP,
-        color: str = "none",
-        tick: Tick | None = None,
-    ) -> Tensor:
-        """Image [B, H, W, 3 or 4] in [0, 1] -> enlarged image, item by item.
-
-        t: a time in (0, 1), "calibrated", "predicted", or None for what the checkpoint recommends.
-        """
-        config, backend, items = self.config, self.backend, []
-        method = config.t_method if t is None else t if isinstance(t, str) else "manual"
-        manual = None if t is None or isinstance(t, str) else float(t)
-        for item in image.split(1):
-            prepared = prepare(item, config, scale=scale, long_edge=long_edge)
-            z_lr = encode(backend, prepared.pixels, config, tile, tick)
-            estimate = estimate_t(z_lr, config, self.head, method, manual=manual)
-            z_hr = restore(backend.velocity, z_lr, estimate.t, config, realism, tile, overlap, tick)
-            items.append(finish(decode(backend, z_hr, config, tile, tick), prepared, color))
-        return torch.cat(items)
+    codec = exact_tile_count(height, width, tile_cells(config, tile)) if config.is_local_codec else 1
+    return codec, len(flow_plan(config, height, width, tile, overlap)), codec

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..allosr2_core.upscale import count_ticks, estimate_t, flow_tile, prepare, restore
+from ..allosr2_core.upscale import count_ticks, estimate_t, flow_plan, prepare, restore
 from . import host
 from .conditioning import prompt_for
 from .latent import latent
@@ -110,7 +110,7 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         z_lr = host.encode(vae, prepared, config, tick)
         method = config.t_method if t is None else "manual"
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
-        cells, _ = flow_tile(config, tile, overlap)
-        shape = (1, z_lr.shape[1], min(cells, z_lr.shape[2]), min(cells, z_lr.shape[3]))
+        plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
+        shape = (1, z_lr.shape[1], plan.tile_height, plan.tile_width)
         z_hr = restore(host.velocity(model, shape, prompt), z_lr, times, config, realism, tile, overlap, tick)
         return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared))

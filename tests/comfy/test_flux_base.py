@@ -24,7 +24,8 @@ from allosr2_core import cli
 from allosr2_core.bases import BASES, read_base
 from allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.image import load_image
-from allosr2_core.upscale import Upscaler, encode, prepare, restore
+from allosr2_core.upscale import encode, prepare, restore
+from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main

@@ -12,7 +12,8 @@ from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, withou
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.image import load_image
-from allosr2_core.upscale import Upscaler, encode, estimate_t, prepare
+from allosr2_core.upscale import encode, estimate_t, prepare
+from allosr2_core.upscaler import Upscaler
 
 TOLERANCE = 2  # of 255
 SMALL = "small.safetensors"

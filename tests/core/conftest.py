@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from allosr2_core.checkpoint import Checkpoint, load_checkpoint
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.command_line import CommandLine, save_tiny_checkpoint
 from tests.support.lora_network import Small
 from tests.support.small_checkpoint import save_small_checkpoint

@@ -15,7 +15,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image
 from allosr2_core.jobs import plan_jobs
 from allosr2_core.progress import Progress
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.pictures import size, write_photo
 

@@ -13,7 +13,7 @@ from allosr2_core import cli, cli_adapters, lora
 from allosr2_core.bases import BASES, Base, read_base
 from allosr2_core.checkpoint import LORA_FLOW, embedded_path, load_checkpoint
 from allosr2_core.peft_import import read_peft_encoder, read_peft_transformer, shifted_step_to_t
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
 from tests.support.pictures import size, write_photo
 from tests.support.tiny_base import write_base

@@ -9,7 +9,8 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
 from allosr2_core.snr import paired_rho
-from allosr2_core.upscale import METHODS, Upscaler, encode, estimate_t, prepare, restore
+from allosr2_core.upscale import METHODS, encode, estimate_t, prepare, restore
+from allosr2_core.upscaler import Upscaler
 from tests.support.small_checkpoint import small_config
 
 CONFIG = small_config()

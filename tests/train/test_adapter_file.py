@@ -9,7 +9,7 @@ from allosr2_core import lora
 from allosr2_core.bases import read_base
 from allosr2_core.checkpoint import Checkpoint, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.flow import t_from_rho
-from allosr2_core.upscale import Upscaler, prepare
+from allosr2_core.upscale import prepare
+from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 from train.allosr2 import AlloSR2Stage

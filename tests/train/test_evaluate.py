@@ -11,7 +11,7 @@ from PIL import Image
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.random_metrics import random_suite
 from tests.support.small_checkpoint import save_small_checkpoint
 from train import eval_methods

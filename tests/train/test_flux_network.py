@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from allosr2_core.checkpoint import load_checkpoint
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_flux import TINY_FLUX
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.flow import t_from_rho
-from allosr2_core.upscale import Upscaler
+from allosr2_core.upscaler import Upscaler
 from tests.support.small_checkpoint import save_small_checkpoint
 from tests.support.tiny_training import MeanDistance, write_photos
 from train import snr

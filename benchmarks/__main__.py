@@ -1,0 +1,71 @@
+"""python -m benchmarks NAME [--json FILE] [--quick]
+
+Prints a table; --json writes its rows and a description of the machine. Run nothing beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from allosr2_core.errors import AlloSR2Error
+
+from .measure import Row, machine
+
+BENCHES = ("decode", "flux_memory", "scaling", "start", "transformer", "upscale")
+"""Each is a module of this package with `run(quick: bool) -> list[Row]`."""
+log = logging.getLogger("benchmarks")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows as Markdown; columns that no row uses are left out."""
+    dicts = [{k: v for k, v in row.as_dict().items() if k != "bench"} for row in rows]
+    columns = list(dict.fromkeys(name for row in dicts for name in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row.get(name)) for name in columns) + " |" for row in dicts]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_json(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows and machine; an older file stays whole until the new one is there."""
+    text = json.dumps({"machine": machine(), "rows": [row.as_dict() for row in rows]}, indent=1) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.write(text)
+    os.replace(file.name, path)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=BENCHES)
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--quick", action="store_true", help="small sizes, less than 50 seconds")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        rows: list[Row] = importlib.import_module(f".{options.name}", __package__).run(quick=options.quick)
+    except AlloSR2Error as error:
+        log.error("%s", error)
+        return 1
+    sys.stdout.write(table(rows) + "\n")
+    if options.json is not None:
+        write_json(options.json, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
