@@ -24,10 +24,12 @@ MAX_PERIOD = 10_000.0
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the rotary angles, each (B, 1, L, P), float32."""
+    """Where the two channels of every rotation plane go, each (B, 1, L, P, 2), float32."""
 
-    cos: Tensor
-    sin: Tensor
+    even: Tensor
+    """The first channel's part: cosine and sine of the angle."""
+    odd: Tensor
+    """The second channel's part: minus sine and cosine."""
 
 
 def sinusoidal_features(t_B: Tensor, dim: int) -> Tensor:
@@ -55,17 +57,17 @@ def rotary_angles(ids_BLA: Tensor, axes_dim: tuple[int, ...], theta: int) -> Rot
         position_BL = ids_BLA[..., axis].to(device=device, dtype=torch.float64)
         parts.append(position_BL[..., None] / theta**exponents)
     angles_BLP = torch.cat(parts, dim=-1)[:, None]
+    cos, sin = angles_BLP.cos(), angles_BLP.sin()
     return Rotation(
-        cos=angles_BLP.cos().to(device=ids_BLA.device, dtype=torch.float32),
-        sin=angles_BLP.sin().to(device=ids_BLA.device, dtype=torch.float32),
+        even=torch.stack((cos, sin), dim=-1).to(device=ids_BLA.device, dtype=torch.float32),
+        odd=torch.stack((-sin, cos), dim=-1).to(device=ids_BLA.device, dtype=torch.float32),
     )
 
 
 def rotate(x_BNLH: Tensor, rotation: Rotation) -> Tensor:
     """Turn each neighbouring pair of head channels by its angle; float32 inside, the dtype of x outside."""
-    even, odd = x_BNLH.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = (even * rotation.cos - odd * rotation.sin, even * rotation.sin + odd * rotation.cos)
-    return torch.stack(turned, dim=-1).flatten(-2).to(x_BNLH.dtype)
+    even, odd = x_BNLH.float().unflatten(-1, (-1, 2)).split(1, dim=-1)
+    return torch.addcmul(even * rotation.even, odd, rotation.odd).flatten(-2).to(x_BNLH.dtype)
 
 
 def attend(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor, rotation: Rotation) -> Tensor:
@@ -205,10 +207,12 @@ class DoubleStreamBlock(nn.Module):
         seen_BLD = attend(q, k, v, rotation)
         txt_seen, img_seen = seen_BLD.split((txt_BLD.shape[1], img_BLD.shape[1]), dim=1)
 
-        img_BLD = img_BLD + img_gate1 * self.img_attn.proj(img_seen)
-        img_BLD = img_BLD + img_gate2 * self.img_mlp(modulate(self.img_norm2(img_BLD), img_shift2, img_scale2))
-        txt_BLD = txt_BLD + txt_gate1 * self.txt_attn.proj(txt_seen)
-        txt_BLD = txt_BLD + txt_gate2 * self.txt_mlp(modulate(self.txt_norm2(txt_BLD), txt_shift2, txt_scale2))
+        img_BLD = torch.addcmul(img_BLD, img_gate1, self.img_attn.proj(img_seen))
+        img_mlp = self.img_mlp(modulate(self.img_norm2(img_BLD), img_shift2, img_scale2))
+        img_BLD = torch.addcmul(img_BLD, img_gate2, img_mlp)
+        txt_BLD = torch.addcmul(txt_BLD, txt_gate1, self.txt_attn.proj(txt_seen))
+        txt_mlp = self.txt_mlp(modulate(self.txt_norm2(txt_BLD), txt_shift2, txt_scale2))
+        txt_BLD = torch.addcmul(txt_BLD, txt_gate2, txt_mlp)
         return img_BLD, txt_BLD
 
 
@@ -238,7 +242,7 @@ class SingleStreamBlock(nn.Module):
         qkv, mlp = self.linear1(modulate(self.pre_norm(x_BLD), shift, scale)).split(self.widths, dim=-1)
         q, k, v = self.norm(qkv, self.heads)
         mixed = torch.cat((attend(q, k, v, rotation), functional.gelu(mlp, approximate="tanh")), dim=-1)
-        return x_BLD + gate * self.linear2(mixed)
+        return torch.addcmul(x_BLD, gate, self.linear2(mixed))
 
 
 class LastLayer(nn.Module):

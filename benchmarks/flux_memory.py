@@ -1,22 +1,16 @@
 """Memory on a FLUX.1-class base: the node against the host's own sampler, and what a card must hold.
 
-    python benchmarks/flux_memory.py compare [--side 512] [--out FILE]   # two servers, 1.5 billion random weights
-    python benchmarks/flux_memory.py table [--out FILE]                  # FLUX.1's weights, activations measured here
-
-`compare` starts a ComfyUI server for each graph on the same random files, runs it once and reads the peak resident
-memory of the process: what counts is the ratio. `table` counts weights on meta tensors and measures the activations of
-one block of each kind, and of the VAE, at their real widths (a network keeps no more than one block's at a time).
+The graphs: a ComfyUI server for each on the same 1.5 billion random weights; it runs once, and the peak resident memory
+of the process is read (not with --quick). The card: weights are counted on meta tensors, the activations of one block
+of each kind, and of the VAE, measured at their real widths (a network keeps no more than one block's at a time).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import resource
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,22 +19,19 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tools")]
+from allosr2_core.autoencoder import Autoencoder
+from allosr2_core.bases import BASES
+from allosr2_core.checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL, write_checkpoint
+from allosr2_core.checkpoint_config import AlloSR2Config
+from allosr2_core.codecs import build_codec, codec_params
+from allosr2_core.lora import branch_shapes, matching_layers
+from allosr2_core.networks import NullFlux, build_network
+from allosr2_core.transformer import FluxConditioning, FluxVelocity
+from tools import comfyui
+from tools.comfy_server import ComfyServer
 
-import comfyui  # noqa: E402
-from comfy_server import ComfyServer  # noqa: E402
+from .measure import MEBI, Row
 
-from allosr2_core.autoencoder import Autoencoder  # noqa: E402
-from allosr2_core.bases import BASES  # noqa: E402
-from allosr2_core.checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL, write_checkpoint  # noqa: E402
-from allosr2_core.checkpoint_config import AlloSR2Config  # noqa: E402
-from allosr2_core.codecs import build_codec, codec_params  # noqa: E402
-from allosr2_core.lora import branch_shapes, matching_layers  # noqa: E402
-from allosr2_core.networks import NullFlux, build_network  # noqa: E402
-from allosr2_core.transformer import FluxConditioning, FluxVelocity  # noqa: E402
-
-GIB = 2**30
 TARGETS = [r"double_blocks\.\d+\.(img|txt)_(attn\.(qkv|proj)|mlp\.[02])", r"single_blocks\.\d+\.linear[12]"]
 RANK, TOKENS, T = 16, 256, 0.3
 TRANSFORMER, AE, ADAPTER = "flux.safetensors", "ae.safetensors", "adapter.safetensors"
@@ -157,20 +148,23 @@ def _node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def compare(side: int) -> dict[str, Any]:
-    """Peak memory of a server after each graph, MiB, and the ratio node / host."""
+def compare(side: int) -> list[Row]:
+    """Peak memory of a server after each graph, and the ratio node / host."""
+    peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        found: dict[str, Any] = {"parameters": write_files(base / "models"), "side_px": side}
+        write_files(base / "models")
         (base / "input").mkdir()
         Image.effect_noise((side // 4, side // 4), 60).convert("RGB").save(base / "input" / "input.png")
         for sampler in ("host", "node"):
             with ComfyServer(comfyui.fetch(), base) as server:
-                idle = server.peak_memory()
                 server.run(graph(sampler))
-                found[sampler] = {"peak_mib": server.peak_memory() / 2**20, "idle_mib": idle / 2**20}
-        found["ratio"] = found["node"]["peak_mib"] / found["host"]["peak_mib"]
-    return found
+                peaks[sampler] = server.peak_memory() / MEBI
+    figures = {"memory_ratio": peaks["node"] / peaks["host"]}
+    return [
+        Row("flux_memory", "host's sampler", f"{side} px", peak_mb=peaks["host"]),
+        Row("flux_memory", "node", f"{side} px", peak_mb=peaks["node"], against="host's sampler", figures=figures),
+    ]
 
 
 # --- what a card must hold ----------------------------------------------------------------------------------------
@@ -235,36 +229,21 @@ def _random_module(module: M) -> M:
     return module
 
 
-def table() -> dict[str, Any]:
-    """GiB of weights by type, and of activations by tile."""
+def table(sides: Sequence[int]) -> list[Row]:
+    """Weights by type, and activations by tile."""
     with torch.device("meta"):
         network = build_network(BASES["flux1-dev"].network)
         codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
-    count = sum(p.numel() for p in network.parameters())
-    found: dict[str, Any] = {
-        "parameters": count,
-        "weights_gib": {name: count * bits / 8 / GIB for name, bits in BITS.items()},
-        "vae_gib": sum(p.numel() for p in codec.parameters()) * 2 / GIB,
-    }
+    count, vae = (sum(p.numel() for p in part.parameters()) for part in (network, codec))
+    rows = [
+        Row("flux_memory", "transformer weights", name, peak_mb=count * bits / 8 / MEBI) for name, bits in BITS.items()
+    ]
+    rows.append(Row("flux_memory", "VAE weights", "bf16", peak_mb=vae * 2 / MEBI))
     for name, function in (("flow", one_block_of_each), ("encode", vae_encode), ("decode", vae_decode)):
-        found[f"{name}_gib"] = {side: peak_of(function, side) / GIB for side in SIDES}
-    return found
+        rows += [Row("flux_memory", name, f"{side} px", peak_mb=peak_of(function, side) / MEBI) for side in sides]
+    return rows
 
 
-def main() -> int:
-    """See the module's text."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("compare", "table"))
-    parser.add_argument("--side", type=int, default=512, help="of the result, px")
-    parser.add_argument("--out", type=Path, help="write the figures there as JSON")
-    options = parser.parse_args()
-    found = compare(options.side) if options.command == "compare" else table()
-    text = json.dumps(found, indent=1)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def run(quick: bool) -> list[Row]:
+    """The two graphs, then what a card must hold; peak_mb is MiB."""
+    return table(SIDES[:1]) if quick else compare(SIDES[0]) + table(SIDES)

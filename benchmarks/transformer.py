@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,10 +25,10 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.transformer import PATCH, Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids, unpack
 from tests.core.flux_keys import transformer_to_diffusers
 from tests.core.peers import randomize
-from tools.comfyui import FetchError, fetch
 from tools.launch_comfyui import declare_torchvision_schemas, has_operators
 from train.precision import bf16_is_native
 
+from .host import import_host
 from .measure import GEMM, Row, gemm_gflops, in_turns, max_difference, medians
 
 log = logging.getLogger(__name__)
@@ -203,15 +202,7 @@ def build() -> Networks:
 
 def build_host(ours: Flux) -> tuple[nn.Module, Callable[..., Tensor]]:
     """ComfyUI's network, and its attention on PyTorch's kernel."""
-    try:
-        root = str(fetch())
-    except FetchError as error:
-        raise AlloSR2Error(str(error)) from error
-    if root not in sys.path:
-        sys.path.append(root)  # at the end: its `nodes`, `tests` and `utils` must not hide other modules
-    from comfy.cli_args import args
-
-    args.cpu = not torch.cuda.is_available()  # the host does not find that out itself
+    import_host()
     import comfy.ldm.flux.model
     import comfy.ldm.modules.attention
 

@@ -26,8 +26,9 @@ from ..allosr2_core.exact_decode import exact_tile_count, exact_tiled
 from ..allosr2_core.flow import VelocityFn
 from ..allosr2_core.snr import SNRHead
 from ..allosr2_core.tiling import tile_count, tiled_apply
-from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks
+from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks, flow_plan
 from ..allosr2_core.upscale import encode as core_encode
+from ..allosr2_core.upscale import restore as core_restore
 from . import host_kl
 from .host_memory import with_less
 
@@ -175,6 +176,32 @@ def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int], promp
         return ((z - x0) / t.reshape(-1, 1, 1, 1)).to(z_BCHW.device)
 
     return evaluate
+
+
+def restore(
+    model: ModelPatcher,
+    z_lr: Tensor,
+    t: Tensor,
+    config: AlloSR2Config,
+    *,
+    prompt: Prompt | None,
+    realism: float,
+    tile: int,
+    overlap: int,
+    tick: Tick,
+) -> Tensor:
+    """The one step on a host MODEL; tile, overlap: px of the result.
+
+    With tile 0, what is automatic is halved and tried again each time the device runs out of memory.
+    """
+    plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
+    evaluate = velocity(model, (1, z_lr.shape[1], plan.tile_height, plan.tile_width), prompt)
+
+    def attempt(size: int) -> Tensor:
+        automatic = tile == 0 and size == config.tile_size
+        return core_restore(evaluate, z_lr, t, config, realism, 0 if automatic else size, overlap, tick)
+
+    return attempt(tile) if tile else with_less(attempt, config.tile_size, SMALLEST_TILE)
 
 
 def _transformer_options(model: ModelPatcher) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..allosr2_core.upscale import count_ticks, estimate_t, flow_plan, prepare, restore
+from ..allosr2_core.upscale import count_ticks, estimate_t, prepare
 from . import host
 from .conditioning import prompt_for
 from .latent import latent
@@ -53,8 +53,8 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     "Above 1 exaggerates.",
                 ),
                 tile_input(
-                    "Side of the pieces the model sees, in result pixels. 0 = what the checkpoint recommends. "
-                    "Smaller saves memory; larger lets it see more of the picture."
+                    "Side of the pieces the model sees, in result pixels. 0 = what the checkpoint recommends, and half "
+                    "as much when memory runs out. Smaller saves memory; larger lets it see more of the picture."
                 ),
                 io.Int.Input(
                     "overlap",
@@ -110,7 +110,6 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         z_lr = host.encode(vae, prepared, config, tick)
         method = config.t_method if t is None else "manual"
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
-        plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
-        shape = (1, z_lr.shape[1], plan.tile_height, plan.tile_width)
-        z_hr = restore(host.velocity(model, shape, prompt), z_lr, times, config, realism, tile, overlap, tick)
+        tiles = {"tile": tile, "overlap": overlap}
+        z_hr = host.restore(model, z_lr, times, config, prompt=prompt, realism=realism, **tiles, tick=tick)
         return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared))

@@ -57,5 +57,13 @@ def test_the_hosts_tiled_vae_calls_work(found: dict[str, Any]) -> None:
     assert found["cropped"] == [1, 16, 5, 8]
 
 
+def test_an_automatic_tile_is_halved_until_it_fits(found: dict[str, Any]) -> None:
+    """Tiles the user asked for are not: another size is another picture."""
+    tried = found["out_of_memory"]
+    assert tried["gap"] == 0.0
+    assert tried["sides"][0] == 40 and tried["sides"].count(16) > 1
+    assert tried["sides"][-1] == 24 and tried["refused"] == "no memory"
+
+
 def test_memory_estimates_are_set(found: dict[str, Any]) -> None:
     assert found["memory_required"] > 0 and min(found["vae_memory"]) > 0

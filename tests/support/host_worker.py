@@ -27,6 +27,38 @@ def gap(one: torch.Tensor, two: torch.Tensor) -> float:
     return float((one - two).abs().max())
 
 
+def flow_on_a_small_device(host: ModuleType, model: object, config: object) -> dict:
+    """The node's step where more than 20 cells a side do not fit: automatic tiles, then tiles the user asked for."""
+    from comfy.model_management import OOM_EXCEPTION
+
+    z = torch.randn(1, config.latent_channels, 40, 24, generator=torch.Generator().manual_seed(2))
+    given = {"prompt": None, "realism": 1.0, "overlap": 16, "tick": lambda: None}
+    real, sides = host.velocity, []
+
+    def limited(*args: object) -> object:
+        run = real(*args)
+
+        def evaluate(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            sides.append(max(z.shape[2:]))
+            if sides[-1] > 20:
+                raise OOM_EXCEPTION("no memory")
+            return run(z, t)
+
+        return evaluate
+
+    host.velocity = limited
+    try:
+        automatic = host.restore(model, z, torch.tensor([0.3]), config, tile=0, **given)
+        try:
+            host.restore(model, z, torch.tensor([0.3]), config, tile=128, **given)
+        except OOM_EXCEPTION as error:
+            refused = str(error)
+    finally:
+        host.velocity = real
+    expected = host.restore(model, z, torch.tensor([0.3]), config, tile=64, **given)
+    return {"gap": gap(automatic, expected), "sides": sides, "refused": refused}
+
+
 @torch.inference_mode()
 def main(root: str, pack: str, checkpoint_file: str) -> dict:
     sys.path.insert(0, root)
@@ -104,6 +136,8 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
             host_objects.add_difference(host_objects.build_model(checkpoint, 1.0), tensors, 1.0)
         except AlloSR2Error as error:
             out["refusals"][name] = str(error)
+
+    out["out_of_memory"] = flow_on_a_small_device(host, host_objects.build_model(checkpoint, 1.0), checkpoint.config)
 
     pixels = torch.rand(2, 48, 64, 3, generator=generator)
     for strength in (0.0, 1.0):

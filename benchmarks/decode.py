@@ -1,0 +1,104 @@
+"""Decoding with FLUX.1's autoencoder: in one pass, exactly in strips at two budgets, and in the host's tiles.
+
+    exact         budget for the two widest maps of a level, and half of one more: every convolution made once, the last
+                  upsampling's twice
+    exact-lowmem  budget for one map and a half: hidden maps are made again instead of kept
+    host tiled    the host's VAEDecodeTiled with its default settings (three layouts of tiles, averaged)
+
+Random weights, fp32, one after the other in one process. The latent grows brighter from left to right, as skies do:
+tiles see other statistics than the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from allosr2_core.autoencoder import Autoencoder
+from allosr2_core.bases import BASES
+from allosr2_core.codecs import build_codec, codec_params
+from allosr2_core.streamed_kl import streamed_decode
+
+from .host import import_host
+from .measure import Row, max_difference, with_peak
+
+SIDES, QUICK_SIDES = (1024,), (256,)
+WHOLE, EXACT, LOWMEM, HOST = "one pass", "exact", "exact-lowmem", "host tiled"
+BUDGETS = {EXACT: 2.6, LOWMEM: 1.55}
+"""Bytes for feature maps, in widest maps of the highest resolution."""
+HOST_TILE, HOST_OVERLAP = 512, 64
+"""Defaults of VAEDecodeTiled, px."""
+WARM_UP = 64
+"""Side of a first picture, px: it sets the scale of the output."""
+SPREAD = 0.3
+"""Standard deviation of the pixels, so that few of them leave -1 to 1, where the host cuts them."""
+FULL_SCALE = 2.0
+"""Pixels are -1 to 1."""
+
+
+def run(quick: bool) -> list[Row]:
+    """For each side (px of the square picture) the four ways; `ratio` is of seconds to those of one pass."""
+    codec = _codec()
+    host_tiled = _host(codec)
+    rows: list[Row] = []
+    for side in QUICK_SIDES if quick else SIDES:
+        z = _latent(codec, side)
+        one_map = float(side * side * codec.params.ch * codec.params.ch_mult[0] * z.element_size())
+        cases: dict[str, Callable[[], Tensor]] = {
+            WHOLE: lambda z=z: codec.decoder(z),
+            EXACT: lambda z=z, b=BUDGETS[EXACT] * one_map: streamed_decode(codec.decoder, z, b),
+            LOWMEM: lambda z=z, b=BUDGETS[LOWMEM] * one_map: streamed_decode(codec.decoder, z, b),
+            HOST: lambda z=z: host_tiled(z),
+        }
+        rows += _rows(cases, f"{side} px")
+    return rows
+
+
+def _rows(cases: dict[str, Callable[[], Tensor]], size: str) -> list[Row]:
+    reference, whole_mb, whole_seconds = with_peak(cases[WHOLE])
+    rows = [Row("decode", WHOLE, size, whole_seconds, whole_mb)]
+    for name in (EXACT, LOWMEM, HOST):
+        result, peak_mb, seconds = with_peak(cases[name])
+        apart = max_difference(result.clamp(-1.0, 1.0), reference.clamp(-1.0, 1.0), FULL_SCALE)
+        figures = {"memory_ratio": peak_mb / whole_mb}
+        rows.append(Row("decode", name, size, seconds, peak_mb, apart, seconds / whole_seconds, WHOLE, figures))
+    return rows
+
+
+def _latent(codec: Autoencoder, side: int) -> Tensor:
+    """Raw noise on a ramp, [1, C, h, w]."""
+    cells = side // codec.downscale
+    noise = torch.randn(1, codec.params.z_channels, cells, cells, generator=torch.Generator().manual_seed(0))
+    return noise + torch.linspace(-2.0, 2.0, cells)
+
+
+def _codec() -> Autoencoder:
+    """FLUX.1's autoencoder with random weights whose pictures fill the range."""
+    torch.manual_seed(0)
+    codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
+    assert isinstance(codec, Autoencoder)  # noqa: S101
+    codec = codec.eval().requires_grad_(False)
+    with torch.inference_mode():
+        pixels, last = codec.decoder(_latent(codec, WARM_UP)), codec.decoder.conv_out
+    gain = SPREAD / float(pixels.std())
+    last.weight.mul_(gain)
+    last.bias.sub_(pixels.mean(dim=(0, 2, 3))).mul_(gain)
+    return codec
+
+
+def _host(codec: Autoencoder) -> Callable[[Tensor], Tensor]:
+    """The host's VAE with the same weights, decoding in its tiles; pixels in -1..1."""
+    import_host()
+    import comfy.sd
+
+    vae: Any = comfy.sd.VAE(sd={name: value.clone() for name, value in codec.state_dict().items()})
+
+    def decode(z: Tensor) -> Tensor:
+        down = vae.spacial_compression_decode()
+        pixels = vae.decode_tiled(z, tile_x=HOST_TILE // down, tile_y=HOST_TILE // down, overlap=HOST_OVERLAP // down)
+        return pixels.movedim(-1, 1) * 2.0 - 1.0
+
+    return decode
