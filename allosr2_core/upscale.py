@@ -30,6 +30,8 @@ PAD_MULTIPLE_CELLS = 4
 """Pictures are padded to this many latent cells: the U-Net's stride."""
 MIN_SIDE = 64
 """Smaller targets are padded to this, px: a network that has seen no border closer than that invents at it."""
+LARGEST_DECODE = 256
+"""Side of the largest decode tile, px."""
 DEFAULT_OVERLAP = 64
 """Overlap of neighbouring flow tiles, px."""
 
@@ -104,12 +106,14 @@ def encode(backend: Backend, pixels: Tensor, config: AlloSR2Config, tile: int = 
     """Padded pixels [B, H, W, 3] in [0, 1] -> scaled latents, equal to those of one pass. Refuses NaN pixels."""
     check_pixels(pixels)
     down = config.latent_downscale
-    return _exact(backend.encode, to_network(pixels), config, tile, backend.encoder_radius, 1.0 / down, tick)
+    cells = tile_cells(config, tile)
+    return _exact(backend.encode, to_network(pixels), cells, backend.encoder_radius, 1.0 / down, tick)
 
 
 def decode(backend: Backend, z: Tensor, config: AlloSR2Config, tile: int = 0, tick: Tick | None = None) -> Tensor:
     """Scaled latents -> pixels [B, H, W, 3] in [0, 1], equal to those of one pass."""
-    pixels = _exact(backend.decode, z, config, tile, backend.decoder_radius, config.latent_downscale, tick)
+    cells = decode_cells(config, tile)
+    pixels = _exact(backend.decode, z, cells, backend.decoder_radius, config.latent_downscale, tick)
     check_finite(pixels, "the decoder's output")
     return from_network(pixels)
 
@@ -123,8 +127,7 @@ def check_pixels(pixels: Tensor) -> None:
 def _exact(
     fn: Callable[[Tensor], Tensor],
     x: Tensor,
-    config: AlloSR2Config,
-    tile: int,
+    cells: int,
     radius: int | None,
     scale: float,
     tick: Tick | None,
@@ -133,7 +136,7 @@ def _exact(
     if radius is None:
         whole = max(x.shape[-2:])
         return exact_tiled(fn, x, whole, 0, scale, tick)
-    return exact_tiled(fn, x, tile_cells(config, tile), radius, scale, tick)
+    return exact_tiled(fn, x, cells, radius, scale, tick)
 
 
 def estimate_t(
@@ -263,6 +266,11 @@ def tile_cells(config: AlloSR2Config, tile: int) -> int:
     return max(PAD_MULTIPLE_CELLS, size // stride(config) * PAD_MULTIPLE_CELLS)
 
 
+def decode_cells(config: AlloSR2Config, tile: int) -> int:
+    """Side of a decode tile in latent cells: the decoder's widest maps have pixels, a smaller tile saves most."""
+    return min(tile_cells(config, tile), max(PAD_MULTIPLE_CELLS, LARGEST_DECODE // config.latent_downscale))
+
+
 def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap: int) -> TilePlan:
     """The tiles of the flow on latents of height x width cells.
 
@@ -283,5 +291,8 @@ def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap
 def count_ticks(prepared: Prepared, config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int, int]:
     """How often `tick` is called per image in encode, flow and decode."""
     height, width = (side // config.latent_downscale for side in prepared.pixels.shape[1:3])
-    codec = exact_tile_count(height, width, tile_cells(config, tile)) if config.is_local_codec else 1
-    return codec, len(flow_plan(config, height, width, tile, overlap)), codec
+    flow = len(flow_plan(config, height, width, tile, overlap))
+    if not config.is_local_codec:
+        return 1, flow, 1
+    encode_tile, decode_tile = tile_cells(config, tile), decode_cells(config, tile)
+    return exact_tile_count(height, width, encode_tile), flow, exact_tile_count(height, width, decode_tile)

@@ -29,6 +29,7 @@ from .upscale import (
     check_pixels,
     check_realism,
     decode,
+    decode_cells,
     encode,
     estimate_t,
     flow_plan,
@@ -122,7 +123,8 @@ class Upscaler:
         check_realism(realism)
         check_method(color)
         method = config.t_method if t is None else t if isinstance(t, str) else "manual"
-        how = _How(method, None if method != "manual" else float(t or 0.0), realism, tile, overlap, tick)
+        manual = None if t is None or isinstance(t, str) else float(t)
+        how = _How(method, manual, realism, tile, overlap, tick)
         rgb, alpha = split_alpha(image)
         height, width = target_size(rgb.shape[1], rgb.shape[2], scale=scale, long_edge=long_edge)
         out = torch.empty(image.shape[0], height, width, 3 if alpha is None else 4)
@@ -178,7 +180,7 @@ class Upscaler:
 
         z_hr = Rows(restored_rows(step, z_lr, plan, how.realism, how.tick), cells[0])
         first = 0
-        for pixels in decoded_rows(decoder, z_hr, *cells, tile, how.tick):
+        for pixels in decoded_rows(decoder, z_hr, *cells, decode_cells(config, how.tile), how.tick):
             check_finite(pixels, "the decoder's output")
             rows = from_network(pixels)[0, : max(0, height - first), :width]  # the last may be padding only
             out_HWC[first : first + rows.shape[0]] = rows

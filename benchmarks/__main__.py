@@ -1,6 +1,7 @@
-"""python -m benchmarks NAME [--json FILE] [--quick]
+"""python -m benchmarks NAME [--json FILE] [--figure FILE] [--quick]
 
-Prints a table; --json writes its rows and a description of the machine. Run nothing beside it.
+Prints a table; --json writes its rows and a description of the machine, --figure draws them where a benchmark has a
+picture (scaling). Run nothing beside it.
 """
 
 from __future__ import annotations
@@ -53,17 +54,23 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("name", choices=BENCHES)
     parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--figure", type=Path, help="draw the rows there (.svg, .png)")
     parser.add_argument("--quick", action="store_true", help="small sizes, less than 50 seconds")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    bench = importlib.import_module(f".{options.name}", __package__)
+    if options.figure is not None and not hasattr(bench, "draw"):
+        parser.error(f"--figure: {options.name} has no picture")
     try:
-        rows: list[Row] = importlib.import_module(f".{options.name}", __package__).run(quick=options.quick)
+        rows: list[Row] = bench.run(quick=options.quick)
     except AlloSR2Error as error:
         log.error("%s", error)
         return 1
     sys.stdout.write(table(rows) + "\n")
     if options.json is not None:
         write_json(options.json, rows)
+    if options.figure is not None:
+        bench.draw(rows, options.figure)
     return 0
 
 

@@ -6,6 +6,9 @@ The input and the weights are there before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 
 from allosr2_core.checkpoint import embedded_path, load_checkpoint
@@ -32,3 +35,24 @@ def run(quick: bool) -> list[Row]:
         figures = {"megapixels": megapixels, "seconds_per_megapixel": seconds / megapixels, "grown_mb": grown}
         rows.append(Row("scaling", "allosr2", f"{side} px", seconds, grown - own, figures=figures))
     return rows
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Seconds a megapixel and MiB besides the result, over megapixels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    figures = [row.figures or {} for row in rows]
+    megapixels = [f["megapixels"] for f in figures]
+    curves = {
+        "seconds a megapixel": [f["seconds_per_megapixel"] for f in figures],
+        "MiB besides the result": [row.peak_mb or 0.0 for row in rows],
+    }
+    for axes, (label, values) in zip(figure.subplots(1, 2), curves.items(), strict=True):
+        axes.plot(megapixels, values, marker="o", color="#1f6f8b")
+        axes.set_xscale("log")
+        axes.set_xlabel("megapixels of the result")
+        axes.set_title(label, fontsize=10)
+        axes.set_ylim(0, 1.25 * max(values))
+        axes.grid(alpha=0.3)
+    figure.savefig(path)

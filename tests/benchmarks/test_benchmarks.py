@@ -72,8 +72,12 @@ def test_every_benchmark_can_be_named() -> None:
         command.main(["nothing"])
 
 
-def test_scaling_on_the_embedded_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scaling_on_the_embedded_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(scaling, "QUICK_SIDES", (64, 128))
     rows = scaling.run(quick=True)
     assert [row.size for row in rows] == ["64 px", "128 px"]
     assert all(row.seconds and row.figures and row.figures["seconds_per_megapixel"] > 0 for row in rows)
+    scaling.draw(rows, tmp_path / "scaling.svg")
+    assert (tmp_path / "scaling.svg").read_text().count("<path") > 4
+    with pytest.raises(SystemExit):
+        command.main(["start", "--figure", str(tmp_path / "none.svg")])  # has no picture
