@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .exact_decode import Window, exact_rows
+from .exact_decode import exact_rows
 from .tiling import TilePlan, blended_rows
 
 Tick = Callable[[], None]
@@ -50,18 +50,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Part:
-    """A network as a function of one item, how it is cut, and what happens to its rows."""
+    """A network as a function of one item, and how it may be cut."""
 
     run: Callable[[Tensor], Tensor]
     radius: int
-    """Context in latent cells."""
+    """Context in cells of the coarser of its two grids."""
     scale: float
     """Cells of output for one of input."""
-
-
-def encoded_rows(part: Part, pixels: Window, height: int, width: int, tile: int, tick: Tick | None) -> Iterator[Tensor]:
-    """z_L from the top. height, width, tile: latent cells."""
-    return exact_rows(part.run, pixels, height, width, tile, part.radius, part.scale, tick)
 
 
 def restored_rows(

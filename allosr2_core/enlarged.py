@@ -25,7 +25,6 @@ class Enlarged:
     """
 
     def __init__(self, image_1HWC: Tensor, height: int, width: int, padded_height: int, padded_width: int) -> None:
-        self.height, self.width = padded_height, padded_width
         old_height, old_width = image_1HWC.shape[1:3]
         image = image_1HWC.float()
         if height < old_height or width < old_width or height * width <= KEPT_PIXELS:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from . import lora
 from .autoencoder import Autoencoder
-from .bands import KEPT_CELLS, Part, Rows, decoded_rows, encoded_rows, restored_rows, whole_map
+from .bands import KEPT_CELLS, Part, Rows, decoded_rows, restored_rows, whole_map
 from .checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
 from .checkpoint_config import AlloSR2Config
 from .codecs import Codec, scaled_functions
 from .color import check_method, match_color
 from .enlarged import Enlarged
 from .errors import AlloSR2Error
+from .exact_decode import exact_rows
 from .flow import VelocityFn, t_from_rho
 from .image import crop, pad_to_multiple, padded_length, resize_bicubic, split_alpha, target_size
 from .snr import SNRHead, log_rho
@@ -161,7 +162,8 @@ class Upscaler:
         decoder = Part(backend.decode, backend.decoder_radius or 0, down)
 
         def encoded(tick: Tick | None) -> Rows:
-            return Rows(encoded_rows(encoder, enlarged.window, *cells, tile, tick), cells[0])
+            rows = exact_rows(encoder.run, enlarged.window, *cells, tile, encoder.radius, encoder.scale, tick)
+            return Rows(rows, cells[0])
 
         z_lr = encoded(how.tick)
         if how.method == "predicted" and self.head is not None and cells[0] * cells[1] > KEPT_CELLS:

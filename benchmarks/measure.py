@@ -21,8 +21,6 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 MEBI = 2**20
-GEMM = 2048
-GEMM_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,17 +99,6 @@ def _status(field: str) -> int:
 def max_difference(result: Tensor, reference: Tensor, full_scale: float) -> float:
     """Largest absolute difference, in parts of full scale."""
     return float((result.float() - reference.float()).abs().max()) / full_scale
-
-
-def gemm_gflops(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large matrix product, best of those made in about a second: what this machine can do."""
-    a, b = (torch.randn(GEMM, GEMM).to(dtype) for _ in range(2))
-    best, started = float("inf"), time.perf_counter()
-    while best == float("inf") or time.perf_counter() - started < GEMM_SECONDS:
-        before = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - before)
-    return 2 * GEMM**3 / best / 1e9
 
 
 def machine() -> dict[str, str | int]:

@@ -26,10 +26,10 @@ from allosr2_core.transformer import PATCH, Flux, FluxConditioning, FluxParams, 
 from tests.core.flux_keys import transformer_to_diffusers
 from tests.core.peers import randomize
 from tools.launch_comfyui import declare_torchvision_schemas, has_operators
-from train.precision import bf16_is_native
+from train.precision import GEMM, bf16_is_native, gemm_flops
 
 from .host import import_host
-from .measure import GEMM, Row, gemm_gflops, in_turns, max_difference, medians
+from .measure import Row, in_turns, max_difference, medians
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def run(quick: bool) -> list[Row]:
     for dtype in dtypes:
         if dtype != torch.float32:
             networks.to(dtype)
-        peak = gemm_gflops(dtype)
+        peak = gemm_flops(dtype) / 1e9
         for tokens in QUICK_SIZES if quick else SIZES:
             rows += measure(networks, dtype, tokens, peak)
         rows.append(Row(BENCH, "matrix product", f"{GEMM} x {GEMM}, {NAMES[dtype]}", figures={"gflops": peak}))

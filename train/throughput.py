@@ -26,21 +26,9 @@ from .allosr2 import AlloSR2Stage
 from .config import load_config
 from .draws import Draws
 from .optimizers import make_optimizer
-from .precision import mixed_precision
+from .precision import gemm_flops, mixed_precision
 
-GEMM = 2048
 TOP = 12
-
-
-def gemm_flops(dtype: torch.dtype, repeats: int = 20) -> float:
-    """FLOP/s of a GEMM x GEMM product, best of several: what the machine can do."""
-    a, b = (torch.randn(GEMM, GEMM).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - started)
-    return 2 * GEMM**3 / min(seconds)
 
 
 class Stepper:

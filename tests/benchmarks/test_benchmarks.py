@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import scaling
-from benchmarks.measure import MEBI, Row, gemm_gflops, in_turns, machine, max_difference, medians, with_peak
+from benchmarks.measure import MEBI, Row, in_turns, machine, max_difference, medians, with_peak
 
 
 def test_cases_take_turns_after_a_warm_up() -> None:
@@ -43,7 +43,6 @@ def test_differences_are_parts_of_full_scale() -> None:
 
 
 def test_the_machine_describes_itself() -> None:
-    assert gemm_gflops(torch.float32) > 0.1
     assert {"cpu", "cores", "memory_gib", "torch"} <= set(machine())
 
 

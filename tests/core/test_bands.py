@@ -1,7 +1,5 @@
 """The pipeline in bands of rows gives the picture of the whole, and keeps no more than bands."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,10 +48,6 @@ def test_windows_are_those_of_the_whole_enlargement(
 # ---- bands ----
 
 
-def counted(rows: list[Tensor]) -> Iterator[Tensor]:
-    yield from rows
-
-
 def test_rows_come_when_they_are_asked_for_and_go_when_they_are_let_go() -> None:
     whole = torch.arange(40.0).reshape(1, 1, 10, 4)
     parts = list(whole.split(3, dim=2))
@@ -81,7 +75,7 @@ def test_the_heads_features_by_tiles(size: tuple[int, int], tile: int) -> None:
     whole = head.features(z)
     assert head.downscale == 8 and tuple(whole.shape[2:]) == tuple(-(-side // 8) for side in size)
     part = Part(head.features, head.radius, 1 / 8)
-    tiled = whole_map(part, Rows(counted(list(z.split(5, dim=2))), size[0]), *size, tile)
+    tiled = whole_map(part, Rows(iter(z.split(5, dim=2)), size[0]), *size, tile)
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=1e-5)
     if max(size) > 2 * 8 * head.radius:
         too_near = exact_tiled(head.features, z, 1, 1, 1 / 8, ragged=True)

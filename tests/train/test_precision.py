@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.precision import bf16_is_native, mixed_precision
+from train.precision import bf16_is_native, gemm_flops, mixed_precision
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +35,4 @@ def test_a_named_precision_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
 def test_this_processor_answers() -> None:
     assert bf16_is_native("cpu") in (True, False)
     assert not bf16_is_native("meta")
+    assert gemm_flops(torch.float32) > 1e8
