@@ -42,23 +42,23 @@ def exact_tiled(
     height, width = -(-z_BCHW.shape[2] // fine_in), -(-z_BCHW.shape[3] // fine_in)
     out_BCHW: torch.Tensor | None = None
     for item in range(z_BCHW.shape[0]):
-
-        def window(rows: slice, cols: slice, item: int = item) -> torch.Tensor:
-            return z_BCHW[item : item + 1, :, rows, cols]
-
-        first = 0
-        for y_1CRW in exact_rows(fn, window, height, width, tile, radius, scale, tick):
+        window = window_of(z_BCHW[item : item + 1])
+        for rows, cols, core_1Chw in exact_tiles(fn, window, height, width, tile, radius, scale, tick):
             if out_BCHW is None:
-                shape = (z_BCHW.shape[0], y_1CRW.shape[1], height * fine_out, width * fine_out)
-                out_BCHW = z_BCHW.new_empty(shape, dtype=y_1CRW.dtype)
-            out_BCHW[item, :, first : first + y_1CRW.shape[2]] = y_1CRW[0]
-            first += y_1CRW.shape[2]
+                shape = (z_BCHW.shape[0], core_1Chw.shape[1], height * fine_out, width * fine_out)
+                out_BCHW = z_BCHW.new_empty(shape, dtype=core_1Chw.dtype)
+            out_BCHW[item, :, rows, cols] = core_1Chw[0]
     if out_BCHW is None:
         raise AlloSR2Error("expected at least one tile, got none")
     return out_BCHW
 
 
-def exact_rows(
+def window_of(z_1CHW: torch.Tensor) -> Window:
+    """The windows of a stored map."""
+    return lambda rows, cols: z_1CHW[:, :, rows, cols]
+
+
+def exact_tiles(
     fn: Function,
     window: Window,
     height: int,
@@ -67,32 +67,27 @@ def exact_rows(
     radius: int,
     scale: float,
     tick: Callable[[], None] | None = None,
-) -> Iterator[torch.Tensor]:
-    """The same for one item, from the top: (1, C', R, W') for each row of tiles.
+) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+    """The same for one item, tile by tile, row by row: rows and columns of the result, and their values (1, C', r, c).
 
     height, width: of the whole, in cells of the coarser grid. window: what fn is called with, by rows and columns of
-    fn's input; asked for from the top, at most radius coarse cells beyond the row of tiles. Otherwise see
-    `exact_tiled`.
+    fn's input; asked for when the tile's turn comes. Otherwise see `exact_tiled`.
     """
     fine_in, fine_out = _fine_cells(scale)
     if tile < 1 or radius < 0:
         raise AlloSR2Error(f"expected tile >= 1 and radius >= 0 cells, got {tile} and {radius}")
     columns = _spans(width, tile, radius)
     for rows in _spans(height, tile, radius):
-        out_1CRW: torch.Tensor | None = None
         for cols in columns:
             y_1Chw = fn(window(rows.context(fine_in), cols.context(fine_in)))
             expected = (rows.cells * fine_out, cols.cells * fine_out)
             if y_1Chw.ndim != 4 or tuple(y_1Chw.shape[2:]) != expected:
                 raise AlloSR2Error(f"expected {expected} cells from the network, got {tuple(y_1Chw.shape)}")
             core_1Chw = y_1Chw[:, :, rows.core_in_context(fine_out), cols.core_in_context(fine_out)]
-            if out_1CRW is None:
-                out_1CRW = y_1Chw.new_empty((1, y_1Chw.shape[1], core_1Chw.shape[2], width * fine_out))
-            out_1CRW[:, :, :, cols.core(fine_out)] = core_1Chw
+            del y_1Chw
+            yield rows.core(fine_out), cols.core(fine_out), core_1Chw
             if tick is not None:
                 tick()
-        if out_1CRW is not None:
-            yield out_1CRW
 
 
 def exact_tile_count(height: int, width: int, tile: int) -> int:

@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import AlloSR2Error
+from .exact_decode import exact_tiles, window_of
 from .flow import rms, t_from_rho
+
+TILE = 16
+"""Side, in cells of its map, of the tiles that the head takes a whole picture in by."""
+LAST_RADIUS = 2
+"""Cells around one that the layers after the features see."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +102,42 @@ class SNRHead(nn.Module):
 
     def log_power_of(self, h: Tensor) -> Tensor:
         """`log_power` from the features of the whole picture."""
-        mean_B2C = torch.cat([h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3)).add(1e-6).sqrt()], dim=1)
-        h = self.last(h + self.summary(mean_B2C)[:, :, None, None])
-        return self.out(F.silu(h)).float().clamp(-14.0, 6.0)
+        return self._from_summary(h, self._summary(h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3))))
+
+    def _summary(self, mean_BC: Tensor, power_BC: Tensor) -> Tensor:
+        return self.summary(torch.cat([mean_BC, power_BC.add(1e-6).sqrt()], dim=1))[:, :, None, None]
+
+    def _from_summary(self, h: Tensor, summary_BC11: Tensor) -> Tensor:
+        return self.out(F.silu(self.last(h + summary_BC11))).float().clamp(-14.0, 6.0)
+
+    def features_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h', w') of the features of a latent of this size."""
+        return self.params.hidden, -(-height // self.downscale), -(-width // self.downscale)
+
+    def log_power_tiled(self, z_1Chw: Tensor, features_1Chw: Tensor | None = None) -> Tensor:
+        """`log_power` of one item, tile by tile but for rounding; `features_1Chw` is memory for `features_shape`."""
+        channels, height, width = self.features_shape(*z_1Chw.shape[2:])
+        h = z_1Chw.new_empty((1, channels, height, width)) if features_1Chw is None else features_1Chw
+        sums_2C = torch.zeros(2, channels, dtype=torch.float64, device=h.device)
+        window, scale = window_of(z_1Chw), 1.0 / self.downscale
+        for rows, cols, part in exact_tiles(self.features, window, height, width, TILE, self.radius, scale):
+            h[:, :, rows, cols] = part
+            sums_2C += torch.stack([part, part.square()]).sum(dim=(1, 3, 4), dtype=torch.float64)
+        mean_C, power_C = (sums_2C / (height * width)).to(h)
+        summary_BC11 = self._summary(mean_C[None], power_C[None])
+        result = h.new_empty((1, 1, height, width), dtype=torch.float32)
+        for rows, cols, part in exact_tiles(
+            lambda window: self._from_summary(window, summary_BC11), window_of(h), height, width, TILE, LAST_RADIUS, 1.0
+        ):
+            result[:, :, rows, cols] = part
+        return result
 
     def forward(self, z_lr: Tensor) -> Tensor:
         return log_rho(self.log_power(z_lr))
 
     def local_map(self, z_lr: Tensor) -> Tensor:
         """Local rho, [B, 1, h, w] at the size of z_L."""
-        rho = (0.5 * self.log_power(z_lr)).exp()
-        return F.interpolate(rho, size=z_lr.shape[-2:], mode="bilinear", align_corners=False)
+        return local_rho(self.log_power(z_lr), z_lr.shape[2], z_lr.shape[3])
 
 
 def paired_rho(z_lr: Tensor, z_hr: Tensor) -> Tensor:
@@ -114,6 +145,11 @@ def paired_rho(z_lr: Tensor, z_hr: Tensor) -> Tensor:
     if z_lr.shape != z_hr.shape:
         raise AlloSR2Error(f"expected latents of one shape; got {tuple(z_lr.shape)} and {tuple(z_hr.shape)}")
     return rms(z_lr - z_hr)
+
+
+def local_rho(log_power: Tensor, height: int, width: int) -> Tensor:
+    """Local rho of a map of log power, [B, 1, h', w'] -> [B, 1, height, width]."""
+    return F.interpolate((0.5 * log_power).exp(), size=(height, width), mode="bilinear", align_corners=False)
 
 
 def log_rho(log_power: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from .errors import AlloSR2Error
 
 Tick = Callable[[], None]
 Conv = Callable[[Tensor], Tensor]
-STRIP_SHARE = 0.05
+STRIP_SHARE = 0.03
 """Part of the budget that the widest tensor of a strip may take; a handful are alive at a time."""
 SMALLEST_STRIP = 8
 """Rows. A strip needs two rows of each neighbour, so that fewer would mostly repeat work."""
@@ -77,17 +77,50 @@ class Convolved:
 
 
 class Doubled:
-    """Every pixel twice in both directions, made row by row."""
+    """Every pixel twice in both directions, then a 3x3 conv of stride 1, made row by row.
 
-    def __init__(self, source: Rows) -> None:
-        self.source = source
-        self.channels, self.height, self.width = source.channels, 2 * source.height, 2 * source.width
-        self.stored = source.stored
+    Of nine pixels under the kernel four are different: in fp32 the weights of those alike are summed, for each of the
+    four places in a 2x2 block, which leaves 4/9 of the work. Other types would round the sums, and a host's layer may
+    change its weight as it is called (`weight_function`): those are called as they are.
+    """
+
+    def __init__(self, source: Rows, conv: Any) -> None:
+        self.source, self.conv, self.channels = source, conv, conv.out_channels
+        self.height, self.width, self.stored = 2 * source.height, 2 * source.width, source.stored
+        weight = conv.weight
+        plain = weight.dtype == torch.float32 and not getattr(conv, "weight_function", ())
+        self.summed = _summed(weight.detach()) if plain else None
 
     def rows(self, first: int, last: int) -> Tensor:
-        low = first // 2
-        x = functional.interpolate(self.source.rows(low, -(-last // 2)), scale_factor=2.0, mode="nearest")
-        return x[:, :, first - 2 * low : last - 2 * low]
+        start, end = first // 2, -(-last // 2)
+        low, high = max(start - 1, 0), min(end + 1, self.source.height)
+        x = self.source.rows(low, high)
+        if self.summed is not None and (self.summed.dtype, self.summed.device) == (x.dtype, x.device):
+            y = self._by_place(functional.pad(x, (1, 1, low - start + 1, end + 1 - high)), self.summed)
+        else:
+            y = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))[:, :, 2 * (start - low) :]
+        return y[:, :, first - 2 * start : last - 2 * start]
+
+    def _by_place(self, padded_1CRW: Tensor, summed: Tensor) -> Tensor:
+        """Rows of the result from rows with one more on each side."""
+        bias = None if self.conv.bias is None else self.conv.bias.detach().repeat(4)
+        parts = functional.conv2d(padded_1CRW, summed, bias).unflatten(1, (2, 2, -1))
+        rows, columns = parts.shape[4] - 1, parts.shape[5] - 1
+        result = parts.new_empty((1, self.channels, 2 * rows, 2 * columns))
+        for a in (0, 1):
+            for b in (0, 1):
+                result[:, :, a::2, b::2] = parts[:, a, b, :, a : a + rows, b : b + columns]
+        return result
+
+
+def _summed(weight_OIkk: Tensor) -> Tensor:
+    """Kernels [2 * 2 * O, I, 2, 2] of a 3x3 conv on doubled pixels, by row and column of the result in a 2x2 block."""
+
+    def pairs(w: Tensor, dim: int) -> list[Tensor]:
+        one, two, three = w.unbind(dim)
+        return [torch.stack([one, two + three], dim), torch.stack([one + two, three], dim)]
+
+    return torch.cat([w for rows in pairs(weight_OIkk, 2) for w in pairs(rows, 3)])
 
 
 class Halved:
@@ -192,10 +225,17 @@ class Streams:
             found.add(source.rows(first, last))
         return found
 
-    def store(self, source: Rows) -> Stored:
-        """The whole map, in memory."""
-        parts = [source.rows(first, last) for first, last in self.strips(source, source.channels)]
-        return Stored(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
+    def store(self, source: Rows, through: int) -> Stored:
+        """The whole map, in memory; `through`: channels of what its rows are made from."""
+        whole: Tensor | None = None
+        for first, last in self.strips(source, through):
+            part = source.rows(first, last)
+            if whole is None:
+                whole = part.new_empty((1, source.channels, source.height, source.width))
+            whole[:, :, first:last] = part
+        if whole is None:
+            raise AlloSR2Error("expected a feature map with rows; it has none")
+        return Stored(whole)
 
 
 class Overwritten:
@@ -295,13 +335,15 @@ def streamed_decode(decoder: Any, raw_1Chw: Tensor, budget: float, tick: Tick | 
     _check(decoder, raw_1Chw, "up")
     streams = Streams(budget, raw_1Chw.element_size(), tick)
     source: Rows = Stored(_middle(decoder.mid, decoder.conv_in(raw_1Chw)))
-    for level in reversed(decoder.up):
+    levels = list(reversed(decoder.up))
+    for level, next_level in zip(levels, [*levels[1:], None], strict=True):
         for block in level.block:
             source = stream_block(block, source, streams)
-        if getattr(level, "upsample", None) is not None:
-            source = _doubled(source, level.upsample.conv, streams)
+        if next_level is not None:
+            source = _doubled(source, level.upsample.conv, next_level.block[0].conv1.out_channels, streams)
     act = streams.moments(source, decoder.norm_out).activation(decoder.norm_out)
-    return streams.store(Convolved(Mapped(source, act), decoder.conv_out, decoder.conv_out.out_channels)).x
+    pixels = Convolved(Mapped(source, act), decoder.conv_out, decoder.conv_out.out_channels)
+    return streams.store(pixels, source.channels).x
 
 
 def streamed_encode(encoder: Any, x_1CHW: Tensor, budget: float, tick: Tick | None = None) -> Tensor:
@@ -313,8 +355,8 @@ def streamed_encode(encoder: Any, x_1CHW: Tensor, budget: float, tick: Tick | No
         for block in level.block:
             source = stream_block(block, source, streams)
         if getattr(level, "downsample", None) is not None:
-            source = streams.store(Halved(source, level.downsample.conv, source.channels))
-    whole = _middle(encoder.mid, streams.store(source).x)
+            source = streams.store(Halved(source, level.downsample.conv, source.channels), 2 * source.channels)
+    whole = _middle(encoder.mid, streams.store(source, source.channels).x)
     act = streams.moments(Stored(whole), encoder.norm_out).activation(encoder.norm_out)
     return encoder.conv_out(act(whole))
 
@@ -323,11 +365,12 @@ def _middle(mid: Any, x: Tensor) -> Tensor:
     return mid.block_2(mid.attn_1(mid.block_1(x)))
 
 
-def _doubled(source: Rows, conv: Any, streams: Streams) -> Rows:
+def _doubled(source: Rows, conv: Any, hidden_channels: int, streams: Streams) -> Rows:
     """The upsampled map: stored when it fits beside its source and beside the next block's hidden map."""
-    doubled = Convolved(Doubled(source), conv, conv.out_channels)
-    if 2 * streams.bytes_of(doubled, doubled.channels) <= streams.budget:
-        return streams.store(doubled)
+    doubled = Doubled(source, conv)
+    beside = max(source.stored, streams.bytes_of(doubled, hidden_channels))
+    if streams.bytes_of(doubled, doubled.channels) + beside <= streams.budget:
+        return streams.store(doubled, doubled.channels)
     return doubled
 
 

@@ -163,80 +163,51 @@ def apply_plan(
     scale_out: float = 1.0,
     out_channels: int | None = None,
     tick: Callable[[], None] | None = None,
+    out_BCHW: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """fn over the tiles of a plan, blended; item by item, so a result does not depend on its place in the batch.
 
     fn maps (1, C, h, w) to (1, C', h * scale_out, w * scale_out). out_channels: C' if it is to be checked. tick: called
-    after every tile (progress, interrupt). The mean is kept in float32 on the device of what fn returns, the result has
-    its dtype. A picture that fits one tile gives exactly fn(x).
+    after every tile (progress, interrupt). out_BCHW: float32 memory for the result, which then has that type; otherwise
+    it is on the device of x and has the type of what fn returns. The mean is kept in float32. A picture that fits one
+    tile gives exactly fn(x).
     Raises AlloSR2Error for a plan of another size or when fn returns another shape.
     """
     if x_BCHW.ndim != 4 or tuple(x_BCHW.shape[2:]) != (plan.height, plan.width):
         raise AlloSR2Error(f"expected (B, C, {plan.height}, {plan.width}), got {tuple(x_BCHW.shape)}")
     out_plan = plan.scaled(scale_out)
-    out_BCHW: torch.Tensor | None = None
+    dtype, mean_BCHW, blended = torch.float32, out_BCHW, len(plan) > 1
+    if mean_BCHW is not None and blended:
+        mean_BCHW.zero_()
     for number in range(x_BCHW.shape[0]):
-
-        def window(rows: slice, cols: slice, number: int = number) -> torch.Tensor:
-            return x_BCHW[number : number + 1, :, rows, cols]
-
-        first = 0
-        for y_1CRW in blended_rows(fn, window, plan, out_plan, out_channels, tick):
-            if out_BCHW is None:
-                shape = (x_BCHW.shape[0], y_1CRW.shape[1], out_plan.height, out_plan.width)
-                out_BCHW = x_BCHW.new_empty(shape, dtype=y_1CRW.dtype)
-            out_BCHW[number, :, first : first + y_1CRW.shape[2]] = y_1CRW[0]
-            first += y_1CRW.shape[2]
-    if out_BCHW is None:
-        raise AlloSR2Error("expected at least one tile, got none")
-    return out_BCHW
-
-
-def blended_rows(
-    fn: Callable[[torch.Tensor], torch.Tensor],
-    window: Callable[[slice, slice], torch.Tensor],
-    plan: TilePlan,
-    out_plan: TilePlan | None = None,
-    out_channels: int | None = None,
-    tick: Callable[[], None] | None = None,
-) -> Iterator[torch.Tensor]:
-    """The same for one item, from the top: the rows (1, C', R, W') that are finished after each row of tiles.
-
-    window: what fn is called with, (1, C, h, w) by rows and columns; asked for from the top. out_plan: `plan.scaled` by
-    fn's scale; the same plan by default. Otherwise see `tiled_apply`.
-    """
-    out_plan = out_plan or plan
-    vertical, horizontal = (w.float() for w in out_plan.weights())
-    ends = (*out_plan.tops[1:], out_plan.height)
-    size = (out_plan.tile_height, out_plan.width)
-    mean_1CRW: torch.Tensor | None = None  # of one row of tiles
-    dtype = torch.float32
-    seen_RW = torch.zeros(size)  # weight so far
-    for row, (top, out_top) in enumerate(zip(plan.tops, out_plan.tops, strict=True)):
-        for column, (left, out_left) in enumerate(zip(plan.lefts, out_plan.lefts, strict=True)):
-            y_1Chw = fn(window(slice(top, top + plan.tile_height), slice(left, left + plan.tile_width)))
+        for box, out_box, share_hw in zip(plan, out_plan, _running_shares(out_plan), strict=True):
+            y_1Chw = fn(x_BCHW[number : number + 1, :, *box.slices])
             channels = y_1Chw.shape[1] if out_channels is None else out_channels
             expected = (1, channels, out_plan.tile_height, out_plan.tile_width)
             if tuple(y_1Chw.shape) != expected:
                 raise AlloSR2Error(f"expected a tile of shape {expected} from the network, got {tuple(y_1Chw.shape)}")
+            if mean_BCHW is None:
+                dtype = y_1Chw.dtype
+                shape = (x_BCHW.shape[0], channels, out_plan.height, out_plan.width)
+                mean_BCHW = x_BCHW.new_zeros(shape, dtype=torch.float32 if blended else dtype)
+            part_1Chw = mean_BCHW[number : number + 1, :, *out_box.slices]  # a view: what follows writes the mean
+            if blended:
+                part_1Chw.lerp_(y_1Chw.to(part_1Chw), share_hw.to(part_1Chw))
+            else:
+                part_1Chw.copy_(y_1Chw)
             if tick is not None:
                 tick()
-            if len(plan) == 1:
-                yield y_1Chw
-                return
-            if mean_1CRW is None:
-                dtype = y_1Chw.dtype
-                mean_1CRW = y_1Chw.new_zeros((1, channels, *size), dtype=torch.float32)
-                vertical, horizontal, seen_RW = (w.to(y_1Chw.device) for w in (vertical, horizontal, seen_RW))
-            rows, cols = slice(out_top, out_top + size[0]), slice(out_left, out_left + out_plan.tile_width)
-            weight_hw = vertical[row, rows, None] * horizontal[column, None, cols]
-            seen_RW[:, cols] += weight_hw
-            part_1Chw = mean_1CRW[:, :, :, cols]  # a view: lerp_ writes the mean
-            part_1Chw.lerp_(y_1Chw.float(), weight_hw / seen_RW[:, cols])
-        if mean_1CRW is None:
-            raise AlloSR2Error("expected at least one tile, got none")
-        finished = ends[row] - out_top
-        yield mean_1CRW[:, :, :finished].to(dtype, copy=True)
-        for kept in (mean_1CRW, seen_RW):  # what the next row of tiles shares moves to the top
-            rest = kept[..., finished:, :].clone()
-            kept.zero_()[..., : rest.shape[-2], :] = rest
+    if mean_BCHW is None:
+        raise AlloSR2Error("expected at least one tile, got none")
+    return mean_BCHW if out_BCHW is not None else mean_BCHW.to(dtype)
+
+
+def _running_shares(plan: TilePlan) -> Iterator[torch.Tensor]:
+    """(h, w) float64 for each tile: its weight in parts of the weights so far, its own with them."""
+    vertical, horizontal = plan.weights()
+    above, up_to_here = vertical.cumsum(dim=0) - vertical, horizontal.cumsum(dim=0)
+    for number, box in enumerate(plan):
+        row, column = divmod(number, len(plan.lefts))
+        rows, cols = box.slices
+        share_h1, seen_h1 = vertical[row, rows, None], above[row, rows, None]
+        yield share_h1 * horizontal[column, cols] / (seen_h1 + share_h1 * up_to_here[column, cols])

@@ -21,7 +21,7 @@ from .errors import AlloSR2Error
 from .exact_decode import exact_tile_count, exact_tiled
 from .flow import VelocityFn, one_step, start_state, t_from_rho
 from .image import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
-from .snr import SNRHead, paired_rho
+from .snr import SNRHead, local_rho, log_rho, paired_rho
 from .tiling import TilePlan, apply_plan
 
 Tick = Callable[[], None]
@@ -133,10 +133,12 @@ def _exact(
     tick: Tick | None,
 ) -> Tensor:
     """Tile by tile with exact context, or where there is no finite context item by item."""
-    if radius is None:
-        whole = max(x.shape[-2:])
-        return exact_tiled(fn, x, whole, 0, scale, tick)
-    return exact_tiled(fn, x, cells, radius, scale, tick)
+    return exact_tiled(fn, x, *tile_and_context(cells, radius, max(x.shape[-2:])), scale, tick)
+
+
+def tile_and_context(cells: int, radius: int | None, whole: int) -> tuple[int, int]:
+    """Side of a tile and the context it needs, in latent cells: a picture of `whole` cells where that has no bound."""
+    return (whole, 0) if radius is None else (cells, radius)
 
 
 def estimate_t(
@@ -157,11 +159,9 @@ def estimate_t(
         raw_t = torch.full((batch,), config.t_star)
         local = None
     elif method == "predicted":
-        if head is None:
-            raise AlloSR2Error("expected a checkpoint with an SNR head for t method 'predicted'; it has none")
-        with torch.no_grad():
-            raw_t = torch.cat([t_from_rho(head(z[None].float()).exp()) for z in z_lr]).cpu()
-            local = torch.cat([head.local_map(z[None].float()) for z in z_lr])[:, 0].cpu()
+        powers = torch.cat([predicted_power(z, head).cpu() for z in z_lr.float().split(1)])
+        raw_t = t_from_rho(log_rho(powers).exp())
+        local = local_rho(powers, *z_lr.shape[2:])[:, 0]
     elif method == "paired":
         if z_hr is None:
             raise AlloSR2Error("expected a high-resolution reference for t method 'paired'; none is connected")
@@ -189,6 +189,14 @@ def estimate_t(
     return TimestepEstimate(t=t, rho=rho, snr_db=snr_db, report="\n".join(lines), map=local)
 
 
+@torch.no_grad()
+def predicted_power(z_1Chw: Tensor, head: SNRHead | None, features_1Chw: Tensor | None = None) -> Tensor:
+    """What the SNR head sees in one z_L: `SNRHead.log_power_tiled`."""
+    if head is None:
+        raise AlloSR2Error("expected a checkpoint with an SNR head for t method 'predicted'; it has none")
+    return head.log_power_tiled(z_1Chw, features_1Chw)
+
+
 def restore(
     velocity: VelocityFn,
     z_lr: Tensor,
@@ -198,33 +206,34 @@ def restore(
     tile: int = 0,
     overlap: int = DEFAULT_OVERLAP,
     tick: Tick | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """The one step: z_L [B, C, h, w] and t [B] (or one for all) -> restored latents of the same shape.
 
     t is limited to the trained range. realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L):
-    0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. Non-finite
-    results raise, with what to try.
+    0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. out: float32
+    memory for the result. Non-finite results raise, with what to try.
     """
     check_realism(realism)
     if t.numel() not in (1, z_lr.shape[0]):
         raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
     plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
-    items = []
-    for z, t_1 in zip(z_lr.split(1), times.split(1), strict=True):
-        z_hat = apply_plan(step_at(velocity, t_1, config), z, plan, tick=tick)
-        items.append(z + realism * (z_hat - z))
-    result = torch.cat(items)
-    check_finite(result, "the flow's output")
+    result = torch.empty_like(z_lr, dtype=torch.float32) if out is None else out
+    for z, t_1, z_hat in zip(z_lr.split(1), times.split(1), result.split(1), strict=True):
+        apply_plan(_step_at(velocity, t_1, config), z, plan, tick=tick, out_BCHW=z_hat)
+        z_hat.sub_(z).mul_(realism).add_(z)
     return result
 
 
-def step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config) -> Callable[[Tensor], Tensor]:
-    """The one step from a time [1], as a function of z_L [1, C, h, w]."""
+def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config) -> Callable[[Tensor], Tensor]:
+    """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN."""
 
     def step(z: Tensor) -> Tensor:
         t = t_1.to(z.device)
-        return one_step(velocity, start_state(z, t, config.init), t)
+        z_hat = one_step(velocity, start_state(z, t, config.init), t)
+        check_finite(z_hat, "the flow's output")
+        return z_hat
 
     return step
 

@@ -9,16 +9,16 @@ from torch import Tensor
 
 from . import lora
 from .autoencoder import Autoencoder
-from .bands import KEPT_CELLS, Part, Rows, decoded_rows, restored_rows, whole_map
 from .checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
 from .checkpoint_config import AlloSR2Config
 from .codecs import Codec, scaled_functions
 from .color import check_method, match_color
 from .enlarged import Enlarged
 from .errors import AlloSR2Error
-from .exact_decode import exact_rows
+from .exact_decode import exact_tiles
 from .flow import VelocityFn, t_from_rho
-from .image import crop, pad_to_multiple, padded_length, resize_bicubic, split_alpha, target_size
+from .image import padded_length, resize_bicubic, split_alpha, target_size
+from .lent_memory import Receding, lend
 from .snr import SNRHead, log_rho
 from .transformer import Flux, FluxConditioning, FluxVelocity
 from .upscale import (
@@ -29,15 +29,13 @@ from .upscale import (
     check_finite,
     check_pixels,
     check_realism,
-    decode,
     decode_cells,
-    encode,
     estimate_t,
-    flow_plan,
     from_network,
+    predicted_power,
     restore,
-    step_at,
     stride,
+    tile_and_context,
     tile_cells,
 )
 
@@ -131,10 +129,7 @@ class Upscaler:
         out = torch.empty(image.shape[0], height, width, 3 if alpha is None else 4)
         for number, item in enumerate(rgb.split(1)):
             result = out[number, ..., :3]
-            if config.is_local_codec:
-                self._in_bands(item, result, how)
-            else:
-                self._at_once(item, result, how)
+            self._restore(item, out[number], how)
             if color != "none":
                 reference = resize_bicubic(item, height, width)
                 result.copy_(match_color(result[None], reference, color)[0])
@@ -142,48 +137,34 @@ class Upscaler:
                 out[number, ..., 3] = resize_bicubic(alpha[number, None, ..., None], height, width)[0, ..., 0]
         return out
 
-    def _at_once(self, image: Tensor, out_HWC: Tensor, how: _How) -> None:
-        """One picture through networks that see it whole."""
-        config, backend = self.config, self.backend
-        pixels = pad_to_multiple(resize_bicubic(image, *out_HWC.shape[:2]), stride(config), MIN_SIDE)
-        z_lr = encode(backend, pixels, config, how.tile, how.tick)
-        t = estimate_t(z_lr, config, self.head, how.method, manual=how.manual).t
-        z_hr = restore(backend.velocity, z_lr, t, config, how.realism, how.tile, how.overlap, how.tick)
-        out_HWC.copy_(crop(decode(backend, z_hr, config, how.tile, how.tick), *out_HWC.shape[:2])[0])
+    def _restore(self, image: Tensor, out_HWC: Tensor, how: _How) -> None:
+        """One picture [1, H, W, 3] into out[..., :3], with the tiles and values of the nodes.
 
-    def _in_bands(self, image: Tensor, out_HWC: Tensor, how: _How) -> None:
-        """One picture through local networks, with the tiles and values of `_at_once` and memory for bands of rows."""
+        The latents live in the memory of `out` (lent_memory.py); besides it there is a tile's.
+        """
         config, backend, down = self.config, self.backend, self.config.latent_downscale
         height, width = out_HWC.shape[:2]
         padded = padded_length(height, stride(config), MIN_SIDE), padded_length(width, stride(config), MIN_SIDE)
-        enlarged, cells = Enlarged(image, height, width, *padded), (padded[0] // down, padded[1] // down)
-        tile, plan = tile_cells(config, how.tile), flow_plan(config, *cells, how.tile, how.overlap)
-        encoder = Part(backend.encode, backend.encoder_radius or 0, 1.0 / down)
-        decoder = Part(backend.decode, backend.decoder_radius or 0, down)
+        cells = padded[0] // down, padded[1] // down
+        shapes = [(config.latent_channels, *cells)] * 2
+        if self.head is not None:
+            shapes.append(self.head.features_shape(*cells))
+        z_hr, z_lr, *features = lend(out_HWC, shapes)
 
-        def encoded(tick: Tick | None) -> Rows:
-            rows = exact_rows(encoder.run, enlarged.window, *cells, tile, encoder.radius, encoder.scale, tick)
-            return Rows(rows, cells[0])
+        tile, radius = tile_and_context(tile_cells(config, how.tile), backend.encoder_radius, max(cells))
+        enlarged = Enlarged(image, height, width, *padded).window
+        for rows, cols, z in exact_tiles(backend.encode, enlarged, *cells, tile, radius, 1.0 / down, how.tick):
+            z_lr[:, :, rows, cols] = z
+        if how.method == "predicted":
+            t = t_from_rho(log_rho(predicted_power(z_lr, self.head, *features)).exp())
+        else:  # other times do not look at z_L
+            t = estimate_t(z_lr[:, :, :1, :1], config, self.head, how.method, manual=how.manual).t
+        restore(backend.velocity, z_lr, t, config, how.realism, how.tile, how.overlap, how.tick, out=z_hr)
 
-        z_lr = encoded(how.tick)
-        if how.method == "predicted" and self.head is not None and cells[0] * cells[1] > KEPT_CELLS:
-            features = Part(self.head.features, self.head.radius, 1.0 / self.head.downscale)
-            log_power = self.head.log_power_of(whole_map(features, encoded(None), *cells, tile))
-            t = config.clamp_t(t_from_rho(log_rho(log_power).exp()))
-        else:
-            seen = cells[0] if how.method == "predicted" else min(tile, cells[0])  # other times do not look at z_L
-            t = estimate_t(z_lr.window(slice(0, seen)), config, self.head, how.method, manual=how.manual).t
-        one = step_at(backend.velocity, t, config)
-
-        def step(z: Tensor) -> Tensor:
-            z_hat = one(z)
-            check_finite(z_hat, "the flow's output")
-            return z_hat
-
-        z_hr = Rows(restored_rows(step, z_lr, plan, how.realism, how.tick), cells[0])
-        first = 0
-        for pixels in decoded_rows(decoder, z_hr, *cells, decode_cells(config, how.tile), how.tick):
+        tile, radius = tile_and_context(decode_cells(config, how.tile), backend.decoder_radius, max(cells))
+        source = Receding(z_hr, out_HWC)
+        for rows, cols, pixels in exact_tiles(backend.decode, source.window, *cells, tile, radius, down, how.tick):
             check_finite(pixels, "the decoder's output")
-            rows = from_network(pixels)[0, : max(0, height - first), :width]  # the last may be padding only
-            out_HWC[first : first + rows.shape[0]] = rows
-            first += pixels.shape[2]
+            source.make_room(min(rows.stop, height), max(0, rows.start // down - radius))
+            inside = out_HWC[rows, cols, :3]  # without the padding
+            inside.copy_(from_network(pixels)[0, : inside.shape[0], : inside.shape[1]])

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.streamed_kl import Moments, streamed_decode, streamed_encode
+from allosr2_core.streamed_kl import Doubled, Moments, Stored, streamed_decode, streamed_encode
 
 from .peers import randomize
 
@@ -49,6 +51,37 @@ def test_an_encode_in_strips_is_the_whole_one(codec: Autoencoder, size: tuple[in
         whole, found = codec.encoder(x), streamed_encode(codec.encoder, x, budget)
     assert found.shape == whole.shape
     assert float((found - whole).abs().max()) <= 1e-5 * float(whole.abs().max())
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_bf16_rounds_no_more_than_one_pass(budget: float) -> None:
+    network = Autoencoder(PARAMS)
+    randomize(network, seed=2)
+    raw = torch.randn(1, 4, 12, 20)
+    with torch.no_grad():
+        truth = network.decoder(raw)
+        network.bfloat16()
+        whole, found = network.decoder(raw.bfloat16()), streamed_decode(network.decoder, raw.bfloat16(), budget)
+    assert found.dtype == torch.bfloat16
+    (own, once) = ((x.float() - truth).abs() for x in (found, whole))
+    assert float(own.square().mean().sqrt()) <= 1.05 * float(once.square().mean().sqrt())
+    assert float(own.max()) <= 1.5 * float(once.max())  # the largest of many roundings scatters
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.tuples(st.integers(1, 9), st.integers(1, 6)), bias=st.booleans(), patched=st.booleans(), data=st.data())
+def test_a_convolution_of_doubled_pixels(size: tuple[int, int], bias: bool, patched: bool, data: st.DataObject) -> None:
+    """Summed kernels and the layer itself give the rows of the whole, wherever a strip begins and ends."""
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1, bias=bias)
+    conv.weight_function = [torch.neg] if patched else []  # type: ignore[assignment]
+    x = torch.randn(1, 3, *size)
+    first = data.draw(st.integers(0, 2 * size[0] - 1))
+    last = data.draw(st.integers(first + 1, 2 * size[0]))
+    with torch.no_grad():
+        whole = conv(torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        doubled = Doubled(Stored(x), conv)
+        assert (doubled.summed is None) == patched
+        torch.testing.assert_close(doubled.rows(first, last), whole[:, :, first:last], atol=1e-5, rtol=1e-5)
 
 
 def test_plain_tiles_are_not(codec: Autoencoder) -> None:

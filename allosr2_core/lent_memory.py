@@ -1,0 +1,46 @@
+"""The latents of a picture, kept in the memory of its result until the decoder fills that.
+
+A result has 12 bytes a pixel; z_L and z_H of a codec with 16 channels for 4 x 4 pixels have 4 each. They lie at its
+end, and it is written from the top: only near the bottom does the picture reach the rows of z_H that it is still made
+of, and those few are moved out of the way. So a picture of any size needs its result's memory and a tile's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def lend(result_HWC: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
+    """Maps [1, C, h, w] for some (C, h, w), channels last and row after row, with values to be written first.
+
+    The first lies at the end of the result's memory, each of the others before the one before; a map that no longer
+    fits there has memory of its own. The result is contiguous, float32.
+    """
+    memory, maps, end = result_HWC.view(-1), list[Tensor](), result_HWC.numel()
+    for channels, height, width in shapes:
+        size = channels * height * width
+        own = memory[end - size : end] if size <= end else memory.new_empty(size)
+        end -= size if size <= end else 0
+        maps.append(own.view(1, height, width, channels).movedim(-1, 1))
+    return maps
+
+
+class Receding:
+    """A map that was lent its memory by the result that is now made from it, from the top."""
+
+    def __init__(self, z_1Chw: Tensor, result_HWC: Tensor) -> None:
+        self.z, self.result, self.first = z_1Chw, result_HWC, 0
+
+    def window(self, rows: slice, cols: slice) -> Tensor:
+        """Some rows and columns; of the rows, those that `make_room` was told to keep."""
+        return self.z[:, :, rows.start - self.first : rows.stop - self.first, cols]
+
+    def make_room(self, written: int, needed: int) -> None:
+        """Before the result's rows up to `written` (excluded) are written, with the map's from `needed` to be kept."""
+        kept = self.z[:, :, needed - self.first :]
+        lent = kept.untyped_storage().data_ptr() == self.result.untyped_storage().data_ptr()
+        if lent and kept.data_ptr() < self.result.data_ptr() + written * self.result[0].numel() * kept.element_size():
+            self.z, self.first = kept.clone(memory_format=torch.channels_last), needed
