@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.optimizers import SMALLEST_SIDE, Muon, orthogonalise, takes
+from train.optimizers import ITERATIONS, NEWTON_SCHULZ, SMALLEST_SIDE, Muon, orthogonalise, takes
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 100), (2, 48, 200), (2, 200, 48)])
@@ -17,6 +17,20 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_sizes(shap
         assert 0.5 < float(sizes.min()) and float(sizes.max()) < 1.35
         # the polar factor of the matrix is the exact answer; the iteration stops near it
         assert float((left @ right * after).sum() / (left @ right).norm() / after.norm()) > 0.97
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 576), (2, 200, 48)])
+@pytest.mark.parametrize("digits", [0, 2, 5])
+def test_it_is_the_published_iteration(shape: tuple[int, int, int], digits: int) -> None:
+    """Also of matrices whose singular values span several orders of magnitude, as gradients' do."""
+    rng = torch.Generator().manual_seed(4)
+    left, _, right = torch.linalg.svd(torch.randn(shape, generator=rng, dtype=torch.float64), full_matrices=False)
+    matrices = left * torch.logspace(0, -digits, min(shape[1:]), dtype=torch.float64) @ right
+    x = matrices / matrices.flatten(1).norm(dim=1)[:, None, None]
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(ITERATIONS):
+        x = a * x + (b * (x @ x.mT) + c * (x @ x.mT) @ (x @ x.mT)) @ x
+    assert float((orthogonalise(matrices.float()) - x).abs().max()) < 2e-3 * float(x.abs().max())
 
 
 def test_a_convolution_is_a_matrix_and_small_layers_are_not_taken() -> None:
