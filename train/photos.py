@@ -32,6 +32,7 @@ from train.photo_credits import UNKNOWN, Statement, find_statement, is_credit_fi
 log = logging.getLogger(__name__)
 
 MANIFEST = Path(__file__).with_name("photos.json")
+CREDITS = "credits.json"
 SPLITS = ("train", "val", "test", "real-lq")
 COMMAND = "python -m train photos"
 
@@ -263,7 +264,7 @@ def prepare(manifest: Manifest, root: Path, packages_folder: Path, splits: Seque
         AlloSR2Error: a fetch failed, or photos are missing or differ from the manifest (the message lists them).
     """
     photos = [photo for photo in manifest.photos if photo.split in splits]
-    credits_path = root / "credits.json"
+    credits_path = root / CREDITS
     credits = _read_credits(credits_path)
     absent = {photo.key for photo in missing_photos(photos, root)}
     to_do = [photo for photo in photos if photo.key in absent or photo.key not in credits]

@@ -1,15 +1,17 @@
 """A contact sheet to look at: input, Real-ESRGAN x4plus, ours and the photograph, side by side.
 
-python -m train sheet [--out docs/contact-sheet.jpg] [--checkpoint FILE] [--crops 12] [--real-lq 8]
+python -m train sheet [--out runs/contact-sheet.png] [--checkpoint FILE] [--crops 12] [--real-lq 8] [--free]
 
 The upper rows are crops of test photographs, evenly spread over the split, degraded as `evaluate --strength real` does;
 the lower ones are real low-quality photographs, which have no reference. Windows are the busiest part of each picture
-by its Laplacian: where methods differ most. Inputs are enlarged by repeating pixels.
+by its Laplacian: where methods differ most. Inputs are enlarged by repeating pixels. `--free` keeps to photographs that
+are CC0 or in the public domain, by the credits that came with them: such a sheet may be given away.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from .degradation import SCALE
 from .eval_data import EvalPhoto, evenly, load_photos, low_resolution
 from .eval_methods import OURS, Method, OurSettings, load_method
 from .metrics import quantise
-from .photos import load_split
+from .photos import CREDITS, load_split
 from .preview import busiest_window, tile_rows
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,23 @@ def real_row(lr: Tensor, methods: Sequence[Method], side: int) -> list[Tensor]:
     return [*cut, torch.ones_like(cut[0])]
 
 
-def _real_photos(root: Path, smallest: int) -> list[Tensor]:
+def _is_free(license_name: str) -> bool:
+    """Whether a licence is CC0 or none at all, in the spellings packages use."""
+    return license_name.lower().replace("-", " ").startswith(("cc0", "public domain"))
+
+
+def _paths(photos: Path, split: str, *, free: bool) -> list[Path]:
+    """Photographs of a split; `free`: those that may be given away."""
+    paths = load_split(photos, split)
+    if not free:
+        return paths
+    credits_ = json.loads((photos / CREDITS).read_text(encoding="utf-8"))
+    return [path for path in paths if _is_free(credits_.get(f"{split}/{path.name}", {}).get("license", ""))]
+
+
+def _real_photos(paths: Sequence[Path], smallest: int) -> list[Tensor]:
     """Real low-quality photographs of at least `smallest` px a side, [1, 3, h, w] each."""
-    pictures = [load_image(path).rgb_HWC.permute(2, 0, 1)[None] for path in load_split(root / "photos", "real-lq")]
+    pictures = [load_image(path).rgb_HWC.permute(2, 0, 1)[None] for path in paths]
     return [picture.float() for picture in pictures if min(picture.shape[-2:]) >= smallest]
 
 
@@ -70,16 +86,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--real-lq", type=int, default=8)
     parser.add_argument("--side", type=int, default=224, help="of a picture, px, a multiple of 32")
     parser.add_argument("--root", type=Path, default=Path("data"))
-    parser.add_argument("--out", type=Path, default=Path("docs/contact-sheet.jpg"))
+    parser.add_argument("--out", type=Path, default=Path("runs/contact-sheet.png"))
+    parser.add_argument("--free", action="store_true", help="only CC0 and public domain")
     arguments = parser.parse_args(argv)
     side, root = arguments.side, arguments.root
     if side % 32 or not 32 <= side <= CONTEXT * SCALE:
         raise AlloSR2Error(f"expected a side that is a multiple of 32, up to {CONTEXT * SCALE}; got {side}")
     ours = OurSettings(checkpoint=arguments.checkpoint, t=None, realism=1.0, color="none")
     methods = [load_method(name, root, ours) for name in (PEER, OURS)]
-    usable = [photo for photo in load_photos(load_split(root / "photos", "test")) if min(photo.hr.shape[-2:]) >= side]
+    test, real_lq = (_paths(root / "photos", split, free=arguments.free) for split in ("test", "real-lq"))
+    usable = [photo for photo in load_photos(test) if min(photo.hr.shape[-2:]) >= side]
     rows = [test_row(photo, methods, side) for photo in evenly(usable, arguments.crops)]
-    real = [real_row(lr, methods, side) for lr in evenly(_real_photos(root, side // SCALE), arguments.real_lq)]
+    real = [real_row(lr, methods, side) for lr in evenly(_real_photos(real_lq, side // SCALE), arguments.real_lq)]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     save_image(arguments.out, tile_rows(rows + real, GROUPS)[0].permute(1, 2, 0))
     log.info("%s: input, %s, ours, photograph; the last %d rows are real", arguments.out, PEER, len(real))

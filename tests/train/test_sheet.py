@@ -1,5 +1,6 @@
 """The contact sheet of results, by its command, with stand-ins for the methods' weights."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from PIL import Image, ImageStat
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.image import load_image
 from tests.support.tiny_training import write_photos
 from train import sheet
+from train.eval_data import load_photos
 from train.eval_methods import Method, OurSettings
 from train.peers import bicubic_x4
 from train.preview import busiest_window
@@ -41,6 +44,22 @@ def test_the_sheet_has_a_row_per_picture_and_white_where_there_is_no_photograph(
     assert peer + ours == pytest.approx(255, abs=2)
     flat = cells[0].resize((16, 16), Image.Resampling.NEAREST).resize((64, 64), Image.Resampling.NEAREST)
     assert flat.tobytes() == cells[0].tobytes()  # an input of 16 x 16 px, its pixels repeated
+
+
+def test_a_free_sheet_has_only_what_may_be_given_away(root: Path, tmp_path: Path) -> None:
+    names = sorted(f"{path.parent.name}/{path.name}" for path in (root / "photos").glob("*/*.png"))
+    licences = dict.fromkeys(names, "CC-BY-4.0") | {names[1]: "Public Domain", names[-1]: "CC0-1.0"}
+    assert names[1].startswith("real-lq/") and names[-1].startswith("test/")
+    (root / "photos" / "credits.json").write_text(json.dumps({name: {"license": v} for name, v in licences.items()}))
+    seen: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sheet, "load_image", lambda path: seen.append(path.name) or load_image(path))
+        photos = lambda paths: [seen.append(path.name) for path in paths] and load_photos(paths)  # noqa: E731
+        patch.setattr(sheet, "load_photos", photos)
+        out = tmp_path / "free.png"
+        assert sheet.main(["--root", str(root), "--out", str(out), "--side", "32", "--free"]) == 0
+    assert sorted(seen) == sorted(name.split("/")[1] for name in (names[1], names[-1]))
+    assert out.exists()
 
 
 def test_a_side_that_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:
