@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .checkpoint_config import AlloSR2Config
 from .color import match_color
@@ -26,8 +27,10 @@ from .tiling import TilePlan, apply_plan
 
 Tick = Callable[[], None]
 METHODS = ("calibrated", "predicted", "paired", "manual")
-PAD_MULTIPLE_CELLS = 4
-"""Pictures are padded to this many latent cells: the U-Net's stride."""
+PATCH_CELLS = 4
+"""Latent cells along one side of a patch of the embedded U-Net, its stride: pictures are padded to whole ones."""
+TOKEN_CELLS = 2
+"""Latent cells along one side of a transformer's token."""
 MIN_SIDE = 64
 """Smaller targets are padded to this, px: a network that has seen no border closer than that invents at it."""
 LARGEST_DECODE = 256
@@ -207,12 +210,14 @@ def restore(
     overlap: int = DEFAULT_OVERLAP,
     tick: Tick | None = None,
     out: Tensor | None = None,
+    shifted: bool = False,
 ) -> Tensor:
     """The one step: z_L [B, C, h, w] and t [B] (or one for all) -> restored latents of the same shape.
 
     t is limited to the trained range. realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L):
     0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. out: float32
-    memory for the result. Non-finite results raise, with what to try.
+    memory for the result. shifted: the step is also taken on a grid shifted by half a patch of the network, and both
+    are averaged: twice the work, against patterns that lie on the grid. Non-finite results raise, with what to try.
     """
     check_realism(realism)
     if t.numel() not in (1, z_lr.shape[0]):
@@ -221,17 +226,24 @@ def restore(
     plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
     result = torch.empty_like(z_lr, dtype=torch.float32) if out is None else out
     for z, t_1, z_hat in zip(z_lr.split(1), times.split(1), result.split(1), strict=True):
-        apply_plan(_step_at(velocity, t_1, config), z, plan, tick=tick, out_BCHW=z_hat)
+        apply_plan(_step_at(velocity, t_1, config, shifted), z, plan, tick=tick, out_BCHW=z_hat)
         z_hat.sub_(z).mul_(realism).add_(z)
     return result
 
 
-def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config) -> Callable[[Tensor], Tensor]:
-    """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN."""
+def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config, shifted: bool) -> Callable[[Tensor], Tensor]:
+    """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN; see `restore`."""
+    half = PATCH_CELLS // 2 if config.is_local_flow else TOKEN_CELLS // 2
+
+    def one(z: Tensor) -> Tensor:
+        t = t_1.to(z.device)
+        return one_step(velocity, start_state(z, t, config.init), t)
 
     def step(z: Tensor) -> Tensor:
-        t = t_1.to(z.device)
-        z_hat = one_step(velocity, start_state(z, t, config.init), t)
+        z_hat = one(z)
+        if shifted:
+            beside = one(functional.pad(z, (half, half, half, half), mode="replicate"))
+            z_hat = torch.lerp(z_hat, beside[..., half:-half, half:-half], 0.5)
         check_finite(z_hat, "the flow's output")
         return z_hat
 
@@ -264,7 +276,7 @@ def check_finite(x: Tensor, what: str) -> None:
 
 def stride(config: AlloSR2Config) -> int:
     """Both sides of a picture are padded to multiples of this, px."""
-    return PAD_MULTIPLE_CELLS * config.latent_downscale
+    return PATCH_CELLS * config.latent_downscale
 
 
 def tile_cells(config: AlloSR2Config, tile: int) -> int:
@@ -272,12 +284,12 @@ def tile_cells(config: AlloSR2Config, tile: int) -> int:
     if tile < 0:
         raise AlloSR2Error(f"expected a tile of 0 (automatic) or more pixels; got {tile}")
     size = tile or config.tile_size
-    return max(PAD_MULTIPLE_CELLS, size // stride(config) * PAD_MULTIPLE_CELLS)
+    return max(PATCH_CELLS, size // stride(config) * PATCH_CELLS)
 
 
 def decode_cells(config: AlloSR2Config, tile: int) -> int:
     """Side of a decode tile in latent cells: the decoder's widest maps have pixels, a smaller tile saves most."""
-    return min(tile_cells(config, tile), max(PAD_MULTIPLE_CELLS, LARGEST_DECODE // config.latent_downscale))
+    return min(tile_cells(config, tile), max(PATCH_CELLS, LARGEST_DECODE // config.latent_downscale))
 
 
 def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap: int) -> TilePlan:
@@ -290,11 +302,11 @@ def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap
         raise AlloSR2Error(f"expected an overlap of 0 or more pixels; got {overlap}")
     cells = tile_cells(config, tile)
     shared = min(-(-overlap // config.latent_downscale), cells // 2)
-    if not config.is_local_flow or height % PAD_MULTIPLE_CELLS or width % PAD_MULTIPLE_CELLS:
+    if not config.is_local_flow or height % PATCH_CELLS or width % PATCH_CELLS:
         return TilePlan.make(height, width, cells, min(shared, cells - 1))
-    most = cells if tile else cells + cells // 4 // PAD_MULTIPLE_CELLS * PAD_MULTIPLE_CELLS
-    shared = min(-(-shared // PAD_MULTIPLE_CELLS) * PAD_MULTIPLE_CELLS, most - PAD_MULTIPLE_CELLS)
-    return TilePlan.even(height, width, most, shared, PAD_MULTIPLE_CELLS)
+    most = cells if tile else cells + cells // 4 // PATCH_CELLS * PATCH_CELLS
+    shared = min(-(-shared // PATCH_CELLS) * PATCH_CELLS, most - PATCH_CELLS)
+    return TilePlan.even(height, width, most, shared, PATCH_CELLS)
 
 
 def count_ticks(prepared: Prepared, config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int, int]:

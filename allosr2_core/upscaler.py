@@ -49,6 +49,7 @@ class _How:
     realism: float
     tile: int
     overlap: int
+    shifted: bool
     tick: Tick | None
 
 
@@ -111,11 +112,13 @@ class Upscaler:
         tile: int = 0,
         overlap: int = DEFAULT_OVERLAP,
         color: str = "none",
+        shifted: bool = False,
         tick: Tick | None = None,
     ) -> Tensor:
         """Image [B, H, W, 3 or 4] in [0, 1] -> enlarged image, item by item.
 
         t: a time in (0, 1), "calibrated", "predicted", or None for what the checkpoint recommends.
+        shifted: see `restore`.
         """
         config = self.config
         check_pixels(image)
@@ -123,7 +126,7 @@ class Upscaler:
         check_method(color)
         method = config.t_method if t is None else t if isinstance(t, str) else "manual"
         manual = None if t is None or isinstance(t, str) else float(t)
-        how = _How(method, manual, realism, tile, overlap, tick)
+        how = _How(method, manual, realism, tile, overlap, shifted, tick)
         rgb, alpha = split_alpha(image)
         height, width = target_size(rgb.shape[1], rgb.shape[2], scale=scale, long_edge=long_edge)
         out = torch.empty(image.shape[0], height, width, 3 if alpha is None else 4)
@@ -159,7 +162,8 @@ class Upscaler:
             t = t_from_rho(log_rho(predicted_power(z_lr, self.head, *features)).exp())
         else:  # other times do not look at z_L
             t = estimate_t(z_lr[:, :, :1, :1], config, self.head, how.method, manual=how.manual).t
-        restore(backend.velocity, z_lr, t, config, how.realism, how.tile, how.overlap, how.tick, out=z_hr)
+        tiles = {"tile": how.tile, "overlap": how.overlap, "shifted": how.shifted}
+        restore(backend.velocity, z_lr, t, config, how.realism, **tiles, tick=how.tick, out=z_hr)
 
         tile, radius = tile_and_context(decode_cells(config, how.tile), backend.decoder_radius, max(cells))
         source = Receding(z_hr, out_HWC)

@@ -188,9 +188,10 @@ def restore(
     realism: float,
     tile: int,
     overlap: int,
+    shifted: bool = False,
     tick: Tick,
 ) -> Tensor:
-    """The one step on a host MODEL; tile, overlap: px of the result.
+    """The one step on a host MODEL; tile, overlap: px of the result. shifted: see the core's `restore`.
 
     With tile 0, what is automatic is halved and tried again each time the device runs out of memory.
     """
@@ -199,7 +200,8 @@ def restore(
 
     def attempt(size: int) -> Tensor:
         automatic = tile == 0 and size == config.tile_size
-        return core_restore(evaluate, z_lr, t, config, realism, 0 if automatic else size, overlap, tick)
+        tiles = {"tile": 0 if automatic else size, "overlap": overlap, "shifted": shifted}
+        return core_restore(evaluate, z_lr, t, config, realism, **tiles, tick=tick)
 
     return attempt(tile) if tile else with_less(attempt, config.tile_size, SMALLEST_TILE)
 

@@ -64,6 +64,13 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     step=8,
                     tooltip="How many result pixels neighbouring pieces share; they are blended there. 64 hides seams.",
                 ),
+                io.Boolean.Input(
+                    "shifted_grid",
+                    default=False,
+                    optional=True,
+                    tooltip="Takes the step a second time on a grid shifted by half a patch and averages both: twice "
+                    "the time, for when a fine regular pattern shows.",
+                ),
                 io.Float.Input(
                     "t",
                     optional=True,
@@ -98,6 +105,7 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         realism: float,
         tile: int,
         overlap: int,
+        shifted_grid: bool = False,
         t: float | None = None,
         conditioning: list[list[Any]] | None = None,
     ) -> io.NodeOutput:
@@ -110,6 +118,6 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         z_lr = host.encode(vae, prepared, config, tick)
         method = config.t_method if t is None else "manual"
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
-        tiles = {"tile": tile, "overlap": overlap}
+        tiles = {"tile": tile, "overlap": overlap, "shifted": shifted_grid}
         z_hr = host.restore(model, z_lr, times, config, prompt=prompt, realism=realism, **tiles, tick=tick)
         return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared))

@@ -48,6 +48,7 @@ class OurSettings:
     t: str | float | None  # "predicted", "calibrated", a time in (0, 1), or None: what the checkpoint recommends
     realism: float
     color: str
+    shifted: bool = False
 
 
 def load_method(name: str, root: Path, ours: OurSettings) -> Method:
@@ -64,7 +65,9 @@ def our_method(settings: OurSettings) -> Method:
     path = settings.checkpoint or embedded_path()
     if not path.is_file():
         raise AlloSR2Error(f"{path.name}: expected a checkpoint file at {path.parent}; there is none")
-    identity = f"ours {sha256_of(path)} {settings.t} {settings.realism} {settings.color} {core_digest()}"
+    identity = (
+        f"ours {sha256_of(path)} {settings.t} {settings.realism} {settings.color} {settings.shifted} {core_digest()}"
+    )
     return Method(name=OURS, identity=identity, restore=_lazy(lambda: _load_ours(path, settings)))
 
 
@@ -74,7 +77,7 @@ def _load_ours(path: Path, settings: OurSettings) -> Restore:
     def restore(lr_BCHW: Tensor) -> Tensor:
         image_BHWC = lr_BCHW.permute(0, 2, 3, 1)
         options = {"t": settings.t, "realism": settings.realism, "color": settings.color}
-        return upscaler.upscale(image_BHWC, scale=SCALE, **options).permute(0, 3, 1, 2)
+        return upscaler.upscale(image_BHWC, scale=SCALE, shifted=settings.shifted, **options).permute(0, 3, 1, 2)
 
     return restore
 

@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--t", type=_time, help="predicted, calibrated or a number (default: the checkpoint's own way)")
     parser.add_argument("--realism", type=float, default=1.0, help="0 = the input, 1 = as trained (default)")
     parser.add_argument("--color", default="none", help="colour matching of the result (default: none)")
+    parser.add_argument("--shifted", action="store_true", help="average over a grid shifted by half a patch")
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
     parser.add_argument("--root", type=Path, default=Path("data"), help="data folder (default: data)")
     parser.add_argument("--out", type=Path, help="folder for table.md, figures.json and one strip per photo")
@@ -154,7 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     paths = load_split(args.root / "photos", args.split)
-    ours = OurSettings(checkpoint=args.checkpoint, t=args.t, realism=args.realism, color=args.color)
+    ours = OurSettings(
+        checkpoint=args.checkpoint, t=args.t, realism=args.realism, color=args.color, shifted=args.shifted
+    )
     methods = [load_method(name, args.root, ours) for name in args.methods]
     store = ResultStore(args.root / "eval-cache")
     suite = load_metric_suite(args.root)
@@ -169,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scale": SCALE,
         "metrics_version": METRICS_VERSION,
         "checkpoint": _describe(args.checkpoint) if OURS in args.methods else None,
-        "settings": {"t": args.t, "realism": args.realism, "color": args.color},
+        "settings": {"t": args.t, "realism": args.realism, "color": args.color, "shifted": args.shifted},
     }
     figures = json.dumps(without_nan(report(records, context)), indent=1)
     text = table(records)

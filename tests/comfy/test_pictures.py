@@ -33,6 +33,10 @@ def bytes_of(image: torch.Tensor) -> np.ndarray:
     return (image[0] * 255.0).round().clamp(0, 255).numpy().astype(int)
 
 
+SOCKETS = {"long_edge": "target_long_edge", "shifted": "shifted_grid"}
+"""Where a socket is called something else than the library's argument."""
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -41,6 +45,7 @@ def bytes_of(image: torch.Tensor) -> np.ndarray:
         ("photo.png", {"long_edge": 77}),
         ("wide.png", {}),
         ("wide.png", {"tile": 64, "overlap": 16}),
+        ("wide.png", {"tile": 64, "overlap": 16, "shifted": True}),
         ("grey.png", {}),
         ("dot.png", {}),
         ("tiny.png", {}),
@@ -50,7 +55,7 @@ def bytes_of(image: torch.Tensor) -> np.ndarray:
 def test_same_picture_as_the_library(
     server: ComfyServer, upscaler: Upscaler, name: str, options: dict[str, Any]
 ) -> None:
-    inputs = {"target_long_edge" if key == "long_edge" else key: value for key, value in options.items()}
+    inputs = {SOCKETS.get(key, key): value for key, value in options.items()}
     found = pixels(server.run(without_t(example(SMALL, name, n4=inputs))))
     if "long_edge" in options:
         options = {"scale": None, **options}

@@ -16,7 +16,7 @@ SOCKETS = {
     ),
     "AlloSR2OneStepUpscale": (
         ["model", "vae", "allosr2", "image", "scale", "target_long_edge", "realism", "tile", "overlap"],
-        ["t", "conditioning"],
+        ["shifted_grid", "t", "conditioning"],
         ["LATENT"],
     ),
     "TiledDecode": (["vae", "latent", "tile", "mode", "color"], [], ["IMAGE"]),

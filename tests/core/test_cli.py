@@ -39,9 +39,9 @@ def test_the_file_holds_what_the_library_returns(run: CommandLine, tmp_path: Pat
     source = write_photo(tmp_path / "in.png", 20, 26)
     arguments = {"scale": 3.0, "t": 0.3, "realism": 0.7, "tile": 32, "overlap": 8, "color": "wavelet"}
     options = [part for name, value in arguments.items() for part in (f"--{name}", value)]
-    assert run.upscale(source, tmp_path / "out.png", *options).code == 0
+    assert run.upscale(source, tmp_path / "out.png", *options, "--shifted").code == 0
     upscaler = Upscaler.from_checkpoint(load_checkpoint(tiny_checkpoint))
-    expected = upscaler.upscale(load_image(source).image_BHWC, **arguments)
+    expected = upscaler.upscale(load_image(source).image_BHWC, shifted=True, **arguments)
     written = load_image(tmp_path / "out.png").image_BHWC
     assert float((written - expected).abs().max()) <= 0.5 / 255 + 1e-6
 
@@ -204,7 +204,8 @@ def test_outputs_of_a_folder_never_collide(tmp_path: Path) -> None:
 def test_help_names_every_option(run: CommandLine) -> None:
     outcome = run("upscale", "--help")
     assert outcome.code == 0
-    for option in ("scale", "long-edge", "t", "realism", "tile", "overlap", "color", "checkpoint", "threads", "quiet"):
+    options = "scale long-edge t realism tile overlap shifted color checkpoint threads quiet"
+    for option in options.split():
         assert f"--{option}" in outcome.out
 
 

@@ -150,6 +150,20 @@ def test_realism_scales_the_way_from_the_input(upscaler: Upscaler) -> None:
         torch.testing.assert_close(restore(velocity, z, t, CONFIG, realism=r) - z, r * whole, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [0, 48])
+def test_a_pattern_on_the_grid_is_gone_where_the_grid_is_shifted_too(tile: int) -> None:
+    """A network that adds the same to every patch, in whatever picture it sees."""
+    patch = torch.tensor([1.0, 0.5, -1.0, -0.5])
+
+    def velocity(z: Tensor, t: Tensor) -> Tensor:
+        return z + patch.repeat(z.shape[3] // 4)
+
+    z, t = latents(24, 32), torch.tensor([0.3])
+    clean = restore(lambda z, t: z, z, t, CONFIG, tile=tile)
+    assert float((restore(velocity, z, t, CONFIG, tile=tile) - clean).abs().max()) > 0.2
+    torch.testing.assert_close(restore(velocity, z, t, CONFIG, tile=tile, shifted=True), clean)
+
+
 @pytest.mark.parametrize("tile", [16, 48, 64, 100, 4096])
 @pytest.mark.parametrize("overlap", [0, 20, 500])
 def test_a_pointwise_flow_is_the_same_in_tiles(tile: int, overlap: int) -> None:
