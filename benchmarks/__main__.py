@@ -20,7 +20,7 @@ from allosr2_core.errors import AlloSR2Error
 
 from .measure import Row, machine
 
-BENCHES = ("decode", "flux_memory", "scaling", "seams", "start", "transformer", "upscale")
+BENCHES = ("decode", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
 """Each is a module of this package with `run(quick: bool) -> list[Row]`."""
 log = logging.getLogger("benchmarks")
 

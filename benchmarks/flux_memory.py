@@ -8,7 +8,6 @@ of each kind, and of the VAE, measured at their real widths (a network keeps no 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from allosr2_core.transformer import FluxConditioning, FluxVelocity
 from tools import comfyui
 from tools.comfy_server import ComfyServer
 
-from .measure import MEBI, Row
+from .measure import MEBI, Row, with_peak
 
 TARGETS = [r"double_blocks\.\d+\.(img|txt)_(attn\.(qkv|proj)|mlp\.[02])", r"single_blocks\.\d+\.linear[12]"]
 RANK, TOKENS, T = 16, 256, 0.3
@@ -170,8 +169,8 @@ def compare(side: int) -> list[Row]:
 # --- what a card must hold ----------------------------------------------------------------------------------------
 
 
-def peak_of(function: Callable[[int], Callable[[], Any]], side: int) -> int:
-    """Bytes a process takes more at its peak while what `function` prepares runs, in a process of its own (Linux)."""
+def peak_of(function: Callable[[int], Callable[[], Any]], side: int) -> float:
+    """MiB that what `function` prepares takes at its peak, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=_measure, args=(function, side, results))
@@ -182,11 +181,7 @@ def peak_of(function: Callable[[int], Callable[[], Any]], side: int) -> int:
 
 
 def _measure(function: Callable[[int], Callable[[], Any]], side: int, results: Any) -> None:
-    prepared = function(side)
-    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    with torch.inference_mode():
-        prepared()
-    results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held)
+    results.put(with_peak(function(side))[1])
 
 
 def one_block_of_each(side: int) -> Callable[[], Any]:
@@ -240,7 +235,7 @@ def table(sides: Sequence[int]) -> list[Row]:
     ]
     rows.append(Row("flux_memory", "VAE weights", "bf16", peak_mb=vae * 2 / MEBI))
     for name, function in (("flow", one_block_of_each), ("encode", vae_encode), ("decode", vae_decode)):
-        rows += [Row("flux_memory", name, f"{side} px", peak_mb=peak_of(function, side) / MEBI) for side in sides]
+        rows += [Row("flux_memory", name, f"{side} px", peak_mb=peak_of(function, side)) for side in sides]
     return rows
 
 

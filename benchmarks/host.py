@@ -8,7 +8,7 @@ import torch
 
 from allosr2_core.errors import AlloSR2Error
 from tools.comfyui import FetchError, fetch
-from tools.launch_comfyui import declare_torchvision_schemas, has_operators
+from tools.launch_comfyui import host_modules
 
 
 def import_host() -> None:
@@ -18,11 +18,5 @@ def import_host() -> None:
     except FetchError as error:
         raise AlloSR2Error(str(error)) from error
     if root not in sys.path:
-        sys.path.append(root)  # at the end: its `nodes`, `tests` and `utils` must not hide other modules
-    schemas = None if has_operators() else declare_torchvision_schemas()  # kept until torchvision is imported
-    from comfy.cli_args import args
-
-    args.cpu = not torch.cuda.is_available()  # the host does not find that out itself
-    import comfy.sd  # noqa: F401
-
-    del schemas
+        # the host does not find out itself that there is no GPU
+        host_modules(root, cpu=not torch.cuda.is_available(), first=False)

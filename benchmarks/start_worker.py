@@ -30,21 +30,16 @@ class Clock:
 
 def main(root: str, pack: str, side: int) -> dict[str, Any]:
     """All of it, in the order a user meets it."""
-    sys.path[0] = root  # instead of this file's folder
-    sys.path.append(str(Path(pack) / "tools"))
+    sys.path[0] = str(Path(pack) / "tools")  # instead of this file's folder
     clock = Clock()
     import torch
-    from launch_comfyui import declare_torchvision_schemas, has_operators
+    from launch_comfyui import host_modules
 
-    schemas = None if has_operators() else declare_torchvision_schemas()  # kept until torchvision is imported
-    from comfy.cli_args import args
-
-    args.cpu = True
+    host_modules(root, cpu=True)
     import comfy_config.config_parser  # noqa: F401 - the host's reader of pyproject.toml
 
     import nodes  # the host's: `root` comes first
 
-    del schemas
     seconds: dict[str, Any] = {"host": clock.lap()}
     if not asyncio.run(nodes.load_custom_node(pack)):
         sys.exit("ComfyUI could not load the pack; its log says why")

@@ -9,6 +9,7 @@ first lets the import (and the transforms ComfyUI uses) work. The operators them
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import runpy
@@ -41,6 +42,19 @@ def has_operators() -> bool:
         except OSError as error:  # built against another torch, or against CUDA libraries that are not here
             logging.getLogger(__name__).info("torchvision operators stay absent: %s", error)
     return hasattr(torch.ops.torchvision, "nms")
+
+
+def host_modules(root: Path | str, *, cpu: bool, first: bool = True) -> None:
+    """Make `import comfy` and `import nodes` work in this process: it is ComfyUI's from then on.
+
+    cpu: run on the CPU even beside a GPU. first: ComfyUI's `nodes`, `tests` and `utils` hide other modules of these
+    names; otherwise those hide ComfyUI's.
+    """
+    sys.path.insert(0 if first else len(sys.path), str(root))
+    library = None if has_operators() else declare_torchvision_schemas()
+    importlib.import_module("torchvision")
+    del library
+    importlib.import_module("comfy.cli_args").args.cpu = cpu
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
     python peer_worker.py COMFYUI_ROOT REPOSITORY
 
 Each line on stdin names a job file and an answer file (torch.save dictionaries); "ok" or an error comes back.
-ComfyUI has top-level modules called `nodes` and `utils` and reads sys.argv, so it must not share a process with the
-test suite; diffusers imports torchvision, which needs schemas declared where its own operators do not load.
+ComfyUI has top-level modules called `nodes` and `utils`, so it must not share a process with the test suite; diffusers
+imports torchvision, which needs schemas declared where its own operators do not load.
 """
 
 import json
@@ -16,16 +16,11 @@ from typing import Any
 root, repository = sys.argv[1:3]
 answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
 os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever the host prints must not mix with the answers
-sys.argv = ["main.py", "--cpu"]
-sys.path.insert(0, root)
 sys.path += [repository, os.path.join(repository, "tools")]
 
-import comfy.options  # noqa: E402
-from launch_comfyui import declare_torchvision_schemas, has_operators  # noqa: E402
+from launch_comfyui import host_modules  # noqa: E402
 
-schemas = None if has_operators() else declare_torchvision_schemas()  # kept alive
-
-comfy.options.enable_args_parsing()
+host_modules(root, cpu=True)
 
 import comfy.ldm.flux.model  # noqa: E402
 import comfy.ldm.models.autoencoder  # noqa: E402

@@ -142,14 +142,10 @@ def digest(module: torch.nn.Module) -> str:
 
 @torch.inference_mode()
 def main(root: str, pack: str, folder: str) -> dict[str, Any]:
-    sys.path.insert(0, root)
-    sys.path.insert(1, str(Path(pack) / "tools"))
-    from launch_comfyui import declare_torchvision_schemas, has_operators
+    sys.path.insert(0, str(Path(pack) / "tools"))
+    from launch_comfyui import host_modules
 
-    library = None if has_operators() else declare_torchvision_schemas()
-    from comfy.cli_args import args
-
-    args.cpu = True
+    host_modules(root, cpu=True)
     import comfy.ldm.models.autoencoder
     import comfy.model_patcher
     import comfy.sd
@@ -162,7 +158,6 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
     from allosr2_pack.allosr2_core.families import FAMILIES
     from allosr2_pack.nodes import conditioning, host, host_base
 
-    del library
     cpu = torch.device("cpu")
 
     def model_of(family: str, stored: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:

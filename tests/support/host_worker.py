@@ -61,14 +61,10 @@ def flow_on_a_small_device(host: ModuleType, model: object, config: object) -> d
 
 @torch.inference_mode()
 def main(root: str, pack: str, checkpoint_file: str) -> dict:
-    sys.path.insert(0, root)
-    sys.path.insert(1, str(Path(pack) / "tools"))
-    from launch_comfyui import declare_torchvision_schemas, has_operators
+    sys.path.insert(0, str(Path(pack) / "tools"))
+    from launch_comfyui import host_modules
 
-    library = None if has_operators() else declare_torchvision_schemas()
-    from comfy.cli_args import args
-
-    args.cpu = True
+    host_modules(root, cpu=True)
     import comfy.model_management
     import comfy.samplers
     import comfy.sd
@@ -79,7 +75,6 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     from allosr2_pack.allosr2_core.flow import one_step, start_state
     from allosr2_pack.nodes import host, host_objects
 
-    del library
     checkpoint = load_checkpoint(checkpoint_file)
     generator = torch.Generator().manual_seed(1)
     z = torch.randn(2, checkpoint.config.latent_channels, 12, 20, generator=generator)
