@@ -130,6 +130,14 @@ class AlloSR2Config:
         """True when the velocity network is made of convolutions: it takes tiles of any size, not only the trained."""
         return self.network.get("type") == "unet"
 
+    @property
+    def patch_cells(self) -> int:
+        """Latent cells along one side of what the velocity network sees as one: a U-Net's stride, a token."""
+        if self.is_local_flow:
+            return 2 ** (len(self.network["channels"]) - 1)
+        family = FAMILIES.get(self.network.get("type", ""))
+        return 2 if family is None else family.token_cells
+
     def clamp_t(self, t: Tensor) -> Tensor:
         """t limited to the trained range."""
         return t.clamp(self.t_min, self.t_max)

@@ -24,12 +24,11 @@ def exact_tiled(
     radius: int,
     scale: float,
     tick: Callable[[], None] | None = None,
-    ragged: bool = False,
 ) -> torch.Tensor:
     """fn(z) computed tile by tile, item by item.
 
     fn maps (1, C, h, w) to (1, C', h * scale, w * scale). scale: a whole number (decoder) or 1 / a whole number
-    (encoder); ragged: sizes that this does not divide are rounded up, by fn too.
+    (encoder).
     tile, radius: in cells of the COARSER of the two grids, which are latent cells both ways; radius is how many of them
     an output can see beyond its own cell. Memory for one call of fn: (tile + 2 radius)^2 cells. tick: called after
     every tile. Raises AlloSR2Error for impossible sizes or when fn returns another shape.
@@ -37,9 +36,9 @@ def exact_tiled(
     fine_in, fine_out = _fine_cells(scale)
     if z_BCHW.ndim != 4 or z_BCHW.numel() == 0:
         raise AlloSR2Error(f"expected (B, C, H, W), got {tuple(z_BCHW.shape)}")
-    if not ragged and (z_BCHW.shape[2] % fine_in or z_BCHW.shape[3] % fine_in):
+    if z_BCHW.shape[2] % fine_in or z_BCHW.shape[3] % fine_in:
         raise AlloSR2Error(f"expected (B, C, H, W) with H and W multiples of {fine_in}, got {tuple(z_BCHW.shape)}")
-    height, width = -(-z_BCHW.shape[2] // fine_in), -(-z_BCHW.shape[3] // fine_in)
+    height, width = z_BCHW.shape[2] // fine_in, z_BCHW.shape[3] // fine_in
     out_BCHW: torch.Tensor | None = None
     for item in range(z_BCHW.shape[0]):
         window = window_of(z_BCHW[item : item + 1])
@@ -70,7 +69,8 @@ def exact_tiles(
 ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
     """The same for one item, tile by tile, row by row: rows and columns of the result, and their values (1, C', r, c).
 
-    height, width: of the whole, in cells of the coarser grid. window: what fn is called with, by rows and columns of
+    height, width: of the whole, in cells of the coarser grid, rounded up, by fn too, where fn's input does not fill the
+    last ones. window: what fn is called with, by rows and columns of
     fn's input; asked for when the tile's turn comes. Otherwise see `exact_tiled`.
     """
     fine_in, fine_out = _fine_cells(scale)

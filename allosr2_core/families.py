@@ -23,6 +23,8 @@ class Family:
     latent_scale: float
     latent_shift: float
     """scaled latent = (raw - shift) * scale."""
+    token_cells: int
+    """Latent cells along one side of a token."""
     pooled: bool
     """Whether the transformer takes a pooled text vector besides the text's tokens."""
     guidance: bool
@@ -40,6 +42,7 @@ FAMILIES: dict[str, Family] = {
         latent_downscale=8,
         latent_scale=0.3611,
         latent_shift=0.1159,
+        token_cells=2,
         pooled=True,
         guidance=True,
         in_core=True,
@@ -51,6 +54,7 @@ FAMILIES: dict[str, Family] = {
         latent_downscale=8,
         latent_scale=0.3611,
         latent_shift=0.1159,
+        token_cells=2,
         pooled=False,
         guidance=False,
         in_core=False,
@@ -62,6 +66,7 @@ FAMILIES: dict[str, Family] = {
         latent_downscale=16,
         latent_scale=1.0,
         latent_shift=0.0,
+        token_cells=1,
         pooled=False,
         guidance=True,
         in_core=False,
@@ -73,6 +78,7 @@ FAMILIES: dict[str, Family] = {
         latent_downscale=8,
         latent_scale=1.5305,
         latent_shift=0.0609,
+        token_cells=2,
         pooled=True,
         guidance=False,
         in_core=False,

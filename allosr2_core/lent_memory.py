@@ -2,7 +2,7 @@
 
 A result has 12 bytes a pixel; z_L and z_H of a codec with 16 channels for 4 x 4 pixels have 4 each. They lie at its
 end, and it is written from the top: only near the bottom does the picture reach the rows of z_H that it is still made
-of, and those few are moved out of the way. So a picture of any size needs its result's memory and a tile's.
+of, and those few (a row of tiles) are moved out of the way.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ class SNRHead(nn.Module):
 
     def log_power(self, z_lr: Tensor) -> Tensor:
         """log of the local mean squared error, [B, 1, h', w'], h' = ceil(h / 2^levels)."""
-        return self.log_power_of(self.features(z_lr))
+        h = self.features(z_lr)
+        return self._from_summary(h, self._summary(h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3))))
 
     def features(self, z_lr: Tensor) -> Tensor:
         """z_L -> [B, hidden, h', w']: the part that sees no more than its surroundings."""
@@ -99,10 +100,6 @@ class SNRHead(nn.Module):
         for shrink, block in zip(self.shrink, self.blocks, strict=True):
             h = block(shrink(F.silu(h)))
         return h
-
-    def log_power_of(self, h: Tensor) -> Tensor:
-        """`log_power` from the features of the whole picture."""
-        return self._from_summary(h, self._summary(h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3))))
 
     def _summary(self, mean_BC: Tensor, power_BC: Tensor) -> Tensor:
         return self.summary(torch.cat([mean_BC, power_BC.add(1e-6).sqrt()], dim=1))[:, :, None, None]

@@ -218,15 +218,15 @@ class Streams:
             if self.tick is not None:
                 self.tick()
 
-    def moments(self, source: Rows, norm: Any) -> Moments:
-        """The statistics a norm needs."""
+    def moments(self, source: Rows, norm: Any, through: int = 0) -> Moments:
+        """The statistics a norm needs; `through` as in `store`, where it is more than the source's own channels."""
         found = Moments(norm.num_groups)
-        for first, last in self.strips(source, source.channels):
+        for first, last in self.strips(source, through):
             found.add(source.rows(first, last))
         return found
 
     def store(self, source: Rows, through: int) -> Stored:
-        """The whole map, in memory; `through`: channels of what its rows are made from."""
+        """The whole map, in memory; `through`: values that a value's place in a row is made from, e.g. channels."""
         whole: Tensor | None = None
         for first, last in self.strips(source, through):
             part = source.rows(first, last)
@@ -301,7 +301,10 @@ def _through_stored_hidden(
 def _through_hidden_again(block: Any, source: Rows, act1: Conv, shortcut: Conv | None, streams: Streams) -> Stored:
     channels = block.conv1.out_channels
     hidden = Convolved(Mapped(source, act1), block.conv1, channels)
-    act2, old = streams.moments(hidden, block.norm2).activation(block.norm2), Overwritten(source, reach=2)
+    act2, old = (
+        streams.moments(hidden, block.norm2, source.channels).activation(block.norm2),
+        Overwritten(source, reach=2),
+    )
     result = source.x if isinstance(source, Stored) and source.channels == channels else None
     for first, last in streams.strips(source, channels):
         window = old.window(first, last)
@@ -355,7 +358,7 @@ def streamed_encode(encoder: Any, x_1CHW: Tensor, budget: float, tick: Tick | No
         for block in level.block:
             source = stream_block(block, source, streams)
         if getattr(level, "downsample", None) is not None:
-            source = streams.store(Halved(source, level.downsample.conv, source.channels), 2 * source.channels)
+            source = streams.store(Halved(source, level.downsample.conv, source.channels), 4 * source.channels)
     whole = _middle(encoder.mid, streams.store(source, source.channels).x)
     act = streams.moments(Stored(whole), encoder.norm_out).activation(encoder.norm_out)
     return encoder.conv_out(act(whole))

@@ -27,10 +27,8 @@ from .tiling import TilePlan, apply_plan
 
 Tick = Callable[[], None]
 METHODS = ("calibrated", "predicted", "paired", "manual")
-PATCH_CELLS = 4
-"""Latent cells along one side of a patch of the embedded U-Net, its stride: pictures are padded to whole ones."""
-TOKEN_CELLS = 2
-"""Latent cells along one side of a transformer's token."""
+PAD_MULTIPLE_CELLS = 4
+"""Pictures are padded to this many latent cells: the embedded U-Net's stride."""
 MIN_SIDE = 64
 """Smaller targets are padded to this, px: a network that has seen no border closer than that invents at it."""
 LARGEST_DECODE = 256
@@ -200,6 +198,7 @@ def predicted_power(z_1Chw: Tensor, head: SNRHead | None, features_1Chw: Tensor 
     return head.log_power_tiled(z_1Chw, features_1Chw)
 
 
+@torch.no_grad()
 def restore(
     velocity: VelocityFn,
     z_lr: Tensor,
@@ -212,7 +211,7 @@ def restore(
     out: Tensor | None = None,
     shifted: bool = False,
 ) -> Tensor:
-    """The one step: z_L [B, C, h, w] and t [B] (or one for all) -> restored latents of the same shape.
+    """The one step: z_L [B, C, h, w] and t [B] (or one for all) -> restored latents of the same shape, float32.
 
     t is limited to the trained range. realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L):
     0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. out: float32
@@ -225,15 +224,19 @@ def restore(
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
     plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
     result = torch.empty_like(z_lr, dtype=torch.float32) if out is None else out
-    for z, t_1, z_hat in zip(z_lr.split(1), times.split(1), result.split(1), strict=True):
-        apply_plan(_step_at(velocity, t_1, config, shifted), z, plan, tick=tick, out_BCHW=z_hat)
+    for number in range(z_lr.shape[0]):
+        here = slice(number, number + 1)
+        z, z_hat = z_lr[here], result[here]
+        apply_plan(_step_at(velocity, times[here], config, shifted), z, plan, tick=tick, out_BCHW=z_hat)
         z_hat.sub_(z).mul_(realism).add_(z)
     return result
 
 
 def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config, shifted: bool) -> Callable[[Tensor], Tensor]:
     """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN; see `restore`."""
-    half = PATCH_CELLS // 2 if config.is_local_flow else TOKEN_CELLS // 2
+    half = config.patch_cells // 2
+    if shifted and not half:
+        raise AlloSR2Error("expected a network whose patches have two latent cells or more to shift its grid; has one")
 
     def one(z: Tensor) -> Tensor:
         t = t_1.to(z.device)
@@ -276,7 +279,7 @@ def check_finite(x: Tensor, what: str) -> None:
 
 def stride(config: AlloSR2Config) -> int:
     """Both sides of a picture are padded to multiples of this, px."""
-    return PATCH_CELLS * config.latent_downscale
+    return PAD_MULTIPLE_CELLS * config.latent_downscale
 
 
 def tile_cells(config: AlloSR2Config, tile: int) -> int:
@@ -284,12 +287,12 @@ def tile_cells(config: AlloSR2Config, tile: int) -> int:
     if tile < 0:
         raise AlloSR2Error(f"expected a tile of 0 (automatic) or more pixels; got {tile}")
     size = tile or config.tile_size
-    return max(PATCH_CELLS, size // stride(config) * PATCH_CELLS)
+    return max(PAD_MULTIPLE_CELLS, size // stride(config) * PAD_MULTIPLE_CELLS)
 
 
 def decode_cells(config: AlloSR2Config, tile: int) -> int:
     """Side of a decode tile in latent cells: the decoder's widest maps have pixels, a smaller tile saves most."""
-    return min(tile_cells(config, tile), max(PATCH_CELLS, LARGEST_DECODE // config.latent_downscale))
+    return min(tile_cells(config, tile), max(PAD_MULTIPLE_CELLS, LARGEST_DECODE // config.latent_downscale))
 
 
 def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap: int) -> TilePlan:
@@ -302,11 +305,11 @@ def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap
         raise AlloSR2Error(f"expected an overlap of 0 or more pixels; got {overlap}")
     cells = tile_cells(config, tile)
     shared = min(-(-overlap // config.latent_downscale), cells // 2)
-    if not config.is_local_flow or height % PATCH_CELLS or width % PATCH_CELLS:
+    if not config.is_local_flow or height % PAD_MULTIPLE_CELLS or width % PAD_MULTIPLE_CELLS:
         return TilePlan.make(height, width, cells, min(shared, cells - 1))
-    most = cells if tile else cells + cells // 4 // PATCH_CELLS * PATCH_CELLS
-    shared = min(-(-shared // PATCH_CELLS) * PATCH_CELLS, most - PATCH_CELLS)
-    return TilePlan.even(height, width, most, shared, PATCH_CELLS)
+    most = cells if tile else cells + cells // 4 // PAD_MULTIPLE_CELLS * PAD_MULTIPLE_CELLS
+    shared = min(-(-shared // PAD_MULTIPLE_CELLS) * PAD_MULTIPLE_CELLS, most - PAD_MULTIPLE_CELLS)
+    return TilePlan.even(height, width, most, shared, PAD_MULTIPLE_CELLS)
 
 
 def count_ticks(prepared: Prepared, config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int, int]:

@@ -143,7 +143,7 @@ class Upscaler:
     def _restore(self, image: Tensor, out_HWC: Tensor, how: _How) -> None:
         """One picture [1, H, W, 3] into out[..., :3], with the tiles and values of the nodes.
 
-        The latents live in the memory of `out` (lent_memory.py); besides it there is a tile's.
+        The latents live in the memory of `out` (lent_memory.py).
         """
         config, backend, down = self.config, self.backend, self.config.latent_downscale
         height, width = out_HWC.shape[:2]
@@ -169,6 +169,7 @@ class Upscaler:
         source = Receding(z_hr, out_HWC)
         for rows, cols, pixels in exact_tiles(backend.decode, source.window, *cells, tile, radius, down, how.tick):
             check_finite(pixels, "the decoder's output")
-            source.make_room(min(rows.stop, height), max(0, rows.start // down - radius))
+            if (rows.stop, cols.stop) != padded:  # after the last tile z_H is not asked for
+                source.make_room(min(rows.stop, height), max(0, rows.start // down - radius))
             inside = out_HWC[rows, cols, :3]  # without the padding
             inside.copy_(from_network(pixels)[0, : inside.shape[0], : inside.shape[1]])

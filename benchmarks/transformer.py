@@ -25,7 +25,6 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.transformer import PATCH, Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids, unpack
 from tests.core.flux_keys import transformer_to_diffusers
 from tests.core.peers import randomize
-from tools.launch_comfyui import declare_torchvision_schemas, has_operators
 from train.precision import GEMM, bf16_is_native, gemm_flops
 
 from .host import import_host
@@ -214,11 +213,9 @@ def build_host(ours: Flux) -> tuple[nn.Module, Callable[..., Tensor]]:
 
 
 def build_diffusers(ours: Flux) -> nn.Module:
-    """diffusers' network."""
-    schemas = None if has_operators() else declare_torchvision_schemas()  # kept until torchvision is imported
+    """diffusers' network. After `build_host`: torchvision loads as the host makes it."""
     from diffusers import FluxTransformer2DModel
 
-    del schemas
     network = FluxTransformer2DModel(
         in_channels=PARAMS.in_channels,
         num_layers=PARAMS.depth,

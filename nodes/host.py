@@ -196,7 +196,8 @@ def restore(
     With tile 0, what is automatic is halved and tried again each time the device runs out of memory.
     """
     plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
-    evaluate = velocity(model, (1, z_lr.shape[1], plan.tile_height, plan.tile_width), prompt)
+    margin = config.patch_cells if shifted else 0
+    evaluate = velocity(model, (1, z_lr.shape[1], plan.tile_height + margin, plan.tile_width + margin), prompt)
 
     def attempt(size: int) -> Tensor:
         automatic = tile == 0 and size == config.tile_size

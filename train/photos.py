@@ -249,7 +249,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def _read_credits(path: Path) -> dict[str, Any]:
+def read_credits(path: Path) -> dict[str, Any]:
+    """Author and licence of photographs by split and name; empty where there is no such file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -265,7 +266,7 @@ def prepare(manifest: Manifest, root: Path, packages_folder: Path, splits: Seque
     """
     photos = [photo for photo in manifest.photos if photo.split in splits]
     credits_path = root / CREDITS
-    credits = _read_credits(credits_path)
+    credits = read_credits(credits_path)
     absent = {photo.key for photo in missing_photos(photos, root)}
     to_do = [photo for photo in photos if photo.key in absent or photo.key not in credits]
     needed = [package for name, package in manifest.packages.items() if any(p.package == name for p in to_do)]

@@ -11,7 +11,6 @@ are CC0 or in the public domain, by the credits that came with them: such a shee
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from .degradation import SCALE
 from .eval_data import EvalPhoto, evenly, load_photos, low_resolution
 from .eval_methods import OURS, Method, OurSettings, load_method
 from .metrics import quantise
-from .photos import CREDITS, load_split
+from .photos import CREDITS, load_split, read_credits
 from .preview import busiest_window, tile_rows
 
 log = logging.getLogger(__name__)
@@ -68,8 +67,8 @@ def _paths(photos: Path, split: str, *, free: bool) -> list[Path]:
     paths = load_split(photos, split)
     if not free:
         return paths
-    credits_ = json.loads((photos / CREDITS).read_text(encoding="utf-8"))
-    return [path for path in paths if _is_free(credits_.get(f"{split}/{path.name}", {}).get("license", ""))]
+    known = read_credits(photos / CREDITS)
+    return [path for path in paths if _is_free(known.get(f"{split}/{path.name}", {}).get("license", ""))]
 
 
 def _real_photos(paths: Sequence[Path], smallest: int) -> list[Tensor]:
@@ -98,6 +97,10 @@ def main(argv: list[str]) -> int:
     usable = [photo for photo in load_photos(test) if min(photo.hr.shape[-2:]) >= side]
     rows = [test_row(photo, methods, side) for photo in evenly(usable, arguments.crops)]
     real = [real_row(lr, methods, side) for lr in evenly(_real_photos(real_lq, side // SCALE), arguments.real_lq)]
+    if not rows + real:
+        wanted = f"of at least {side} px{' whose credits say CC0 or public domain' if arguments.free else ''}"
+        command = "`python -m train photos` fetches them and their credits"
+        raise AlloSR2Error(f"expected photographs {wanted} in {root / 'photos'}; there are none: {command}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     save_image(arguments.out, tile_rows(rows + real, GROUPS)[0].permute(1, 2, 0))
     log.info("%s: input, %s, ours, photograph; the last %d rows are real", arguments.out, PEER, len(real))

@@ -55,7 +55,8 @@ class Measurement:
     st_lpips: dict[str, float]
 
 
-Distance = Callable[[Tensor, Tensor], Tensor]
+Distance = Callable[[Tensor], Tensor]
+"""Of a result from its photograph."""
 
 
 @torch.inference_mode()
@@ -80,7 +81,7 @@ def measure_pair(
         if at not in done:
             z = restore(upscaler.backend.velocity, z_lr, t, config)
             sr = quantise(finish(decode(upscaler.backend, z, config), prepared, "none").permute(0, 3, 1, 2))
-            done[at] = (float(psnr_y(sr, hr)), float(distance(sr, hr).mean()))
+            done[at] = (float(psnr_y(sr, hr)), float(distance(sr).mean()))
         quality["psnr"][name], quality["st_lpips"][name] = done[at]
     rho = {method: math.log(float(estimates[method].rho)) for method in ("paired", "predicted")}
     return rho, {method: float(starts[method]) for method in METHODS}, quality
@@ -178,10 +179,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", type=Path, help="write every measurement there")
     parser.add_argument("--out", type=Path, help="draw the figure there (.svg or .png)")
     arguments = parser.parse_args(argv)
-    checkpoint, distance = load_checkpoint(arguments.checkpoint), load_st_lpips("vgg", arguments.root)
+    checkpoint, st_lpips = load_checkpoint(arguments.checkpoint), load_st_lpips("vgg", arguments.root)
     upscaler, base = Upscaler.from_checkpoint(checkpoint), Upscaler.from_checkpoint(checkpoint, strength=0.0).backend
     found = []
     for photo in load_photos(evenly(load_split(arguments.root / "photos", arguments.split), arguments.limit)):
+        distance = st_lpips.against(photo.hr)
         for strength in arguments.strength:
             lr = low_resolution(photo, strength)
             rho, t, quality = measure_pair(upscaler, base, lr, photo.hr, distance, FACTORS)

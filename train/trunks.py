@@ -9,7 +9,7 @@ coarse, carry no dropout or batch statistics, and run under bf16 autocast (dista
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -190,6 +190,12 @@ class STLPIPS(FeatureTrunk):
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
         return self.distance(self.features(x_BCHW), self.features(y_BCHW))
+
+    def against(self, y_BCHW: Tensor) -> Callable[[Tensor], Tensor]:
+        """The distance from one picture, whose features are made once, without gradients."""
+        with torch.no_grad():
+            maps_y = self.features(y_BCHW)
+        return lambda x_BCHW: self.distance(self.features(x_BCHW), maps_y)
 
 
 def load_st_lpips(net: Literal["alex", "alex_l2", "vgg"], root: Path | str) -> STLPIPS:

@@ -43,6 +43,8 @@ def test_the_file_holds_what_the_library_returns(run: CommandLine, tmp_path: Pat
     upscaler = Upscaler.from_checkpoint(load_checkpoint(tiny_checkpoint))
     expected = upscaler.upscale(load_image(source).image_BHWC, shifted=True, **arguments)
     written = load_image(tmp_path / "out.png").image_BHWC
+    plain = upscaler.upscale(load_image(source).image_BHWC, **arguments)
+    assert float((plain - expected).abs().max()) > 2 / 255
     assert float((written - expected).abs().max()) <= 0.5 / 255 + 1e-6
 
 

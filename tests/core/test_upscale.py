@@ -1,5 +1,6 @@
 """The pipeline on a random tiny checkpoint: sizes, identities, tiles, refusals. Times: test_timestep.py."""
 
+import copy
 import dataclasses
 import math
 
@@ -153,15 +154,34 @@ def test_realism_scales_the_way_from_the_input(upscaler: Upscaler) -> None:
 @pytest.mark.parametrize("tile", [0, 48])
 def test_a_pattern_on_the_grid_is_gone_where_the_grid_is_shifted_too(tile: int) -> None:
     """A network that adds the same to every patch, in whatever picture it sees."""
-    patch = torch.tensor([1.0, 0.5, -1.0, -0.5])
+    assert CONFIG.patch_cells == 2
 
     def velocity(z: Tensor, t: Tensor) -> Tensor:
-        return z + patch.repeat(z.shape[3] // 4)
+        return z + torch.tensor([1.0, -1.0]).repeat(z.shape[3] // 2)
 
     z, t = latents(24, 32), torch.tensor([0.3])
     clean = restore(lambda z, t: z, z, t, CONFIG, tile=tile)
     assert float((restore(velocity, z, t, CONFIG, tile=tile) - clean).abs().max()) > 0.2
     torch.testing.assert_close(restore(velocity, z, t, CONFIG, tile=tile, shifted=True), clean)
+
+
+@pytest.mark.parametrize(
+    ("network", "cells"),
+    [
+        ({"type": "unet", "channels": [8, 8, 8]}, 4),
+        ({"type": "flux"}, 2),
+        ({"type": "flux2"}, 1),
+        ({"type": "sd3.5"}, 2),
+    ],
+)
+def test_patches_of_every_network(network: dict, cells: int) -> None:
+    config = copy.copy(CONFIG)
+    object.__setattr__(config, "network", network)  # without the rest of such a checkpoint
+    assert config.patch_cells == cells
+    z = latents(8, 8)
+    if cells == 1:
+        with pytest.raises(AlloSR2Error, match="two latent cells or more"):
+            restore(lambda z, t: z, z, torch.tensor([0.3]), config, shifted=True)
 
 
 @pytest.mark.parametrize("tile", [16, 48, 64, 100, 4096])

@@ -1,6 +1,7 @@
 """A training run small enough for tests: its configuration, as a table and as TOML, and made-up photographs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,9 @@ class MeanDistance(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return (x - y).abs().mean(dim=(1, 2, 3))
+
+    def against(self, y: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda x: self(x, y)
 
 
 def run_autoencoder(config: Path, *options: str) -> int:

@@ -60,6 +60,9 @@ def test_a_free_sheet_has_only_what_may_be_given_away(root: Path, tmp_path: Path
         assert sheet.main(["--root", str(root), "--out", str(out), "--side", "32", "--free"]) == 0
     assert sorted(seen) == sorted(name.split("/")[1] for name in (names[1], names[-1]))
     assert out.exists()
+    (root / "photos" / "credits.json").unlink()
+    with pytest.raises(AlloSR2Error, match="CC0 or public domain in .*there are none"):
+        sheet.main(["--root", str(root), "--out", str(tmp_path / "no.png"), "--side", "32", "--free"])
 
 
 def test_a_side_that_does_not_fit_is_refused(root: Path, tmp_path: Path) -> None:

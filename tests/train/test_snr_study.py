@@ -37,7 +37,7 @@ def test_quality_is_that_of_the_pipeline_at_the_same_time(checkpoint: Path) -> N
     loaded, hr = load_checkpoint(checkpoint), quantise(picture())
     upscaler, base = Upscaler.from_checkpoint(loaded), Upscaler.from_checkpoint(loaded, strength=0.0).backend
     lr = degrade(hr, "real", torch.Generator().manual_seed(0))
-    rho, t, quality = measure_pair(upscaler, base, lr, hr, MeanDistance(), (0.5, 1.0))
+    rho, t, quality = measure_pair(upscaler, base, lr, hr, MeanDistance().against(hr), (0.5, 1.0))
     for method in ("calibrated", "predicted"):
         sr = quantise(upscaler.upscale(lr.permute(0, 2, 3, 1), t=method).permute(0, 3, 1, 2))
         assert quality["psnr"][method] == pytest.approx(float(psnr_y(sr, hr)), abs=1e-6)
