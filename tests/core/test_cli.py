@@ -43,9 +43,23 @@ def test_the_file_holds_what_the_library_returns(run: CommandLine, tmp_path: Pat
     upscaler = Upscaler.from_checkpoint(load_checkpoint(tiny_checkpoint))
     expected = upscaler.upscale(load_image(source).image_BHWC, shifted=True, **arguments)
     written = load_image(tmp_path / "out.png").image_BHWC
-    plain = upscaler.upscale(load_image(source).image_BHWC, **arguments)
-    assert float((plain - expected).abs().max()) > 2 / 255
     assert float((written - expected).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("options", [(), ("--shifted",)])
+def test_the_grid_is_shifted_when_asked_for(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    asked: list[bool] = []
+    real = Upscaler.upscale
+
+    def upscale(self: Upscaler, *args: object, **given: object) -> torch.Tensor:
+        asked.append(bool(given["shifted"]))
+        return real(self, *args, **given)
+
+    monkeypatch.setattr(Upscaler, "upscale", upscale)
+    assert run.upscale(write_photo(tmp_path / "in.png"), tmp_path / "out.png", *options).code == 0
+    assert asked == [bool(options)]
 
 
 @pytest.mark.parametrize(
