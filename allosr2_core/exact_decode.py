@@ -70,8 +70,8 @@ def exact_tiles(
     """The same for one item, tile by tile, row by row: rows and columns of the result, and their values (1, C', r, c).
 
     height, width: of the whole, in cells of the coarser grid, rounded up, by fn too, where fn's input does not fill the
-    last ones. window: what fn is called with, by rows and columns of
-    fn's input; asked for when the tile's turn comes. Otherwise see `exact_tiled`.
+    last ones. window: what fn is called with, by rows and columns of fn's input; asked for when the tile's turn comes.
+    Otherwise see `exact_tiled`.
     """
     fine_in, fine_out = _fine_cells(scale)
     if tile < 1 or radius < 0:

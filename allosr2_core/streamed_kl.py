@@ -301,10 +301,8 @@ def _through_stored_hidden(
 def _through_hidden_again(block: Any, source: Rows, act1: Conv, shortcut: Conv | None, streams: Streams) -> Stored:
     channels = block.conv1.out_channels
     hidden = Convolved(Mapped(source, act1), block.conv1, channels)
-    act2, old = (
-        streams.moments(hidden, block.norm2, source.channels).activation(block.norm2),
-        Overwritten(source, reach=2),
-    )
+    act2 = streams.moments(hidden, block.norm2, source.channels).activation(block.norm2)
+    old = Overwritten(source, reach=2)
     result = source.x if isinstance(source, Stored) and source.channels == channels else None
     for first, last in streams.strips(source, channels):
         window = old.window(first, last)

@@ -1,4 +1,4 @@
-"""python -m benchmarks NAME [--json FILE] [--figure FILE] [--quick]
+"""python -m benchmarks NAME [--sizes N,N] [--json FILE] [--figure FILE] [--quick]
 
 Prints a table; --json writes its rows and a description of the machine, --figure draws them where a benchmark has a
 picture (scaling). Run nothing beside it.
@@ -22,6 +22,8 @@ from .measure import Row, machine
 
 BENCHES = ("decode", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
 """Each is a module of this package with `run(quick: bool) -> list[Row]`."""
+SIZED = ("decode", "scaling", "transformer", "upscale")
+"""Those whose `run` also takes `sizes`, in the unit of their tables."""
 log = logging.getLogger("benchmarks")
 
 
@@ -47,6 +49,13 @@ def write_json(path: Path, rows: Sequence[Row]) -> None:
     os.replace(file.name, path)
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(","))
+    if min(sizes) < 1:
+        raise ValueError(text)
+    return sizes
+
+
 def main(arguments: Sequence[str]) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -56,13 +65,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--figure", type=Path, help="draw the rows there (.svg, .png)")
     parser.add_argument("--quick", action="store_true", help="small sizes, less than 50 seconds")
+    parser.add_argument("--sizes", type=_sizes, default=(), help=f"instead of the usual ones, for {', '.join(SIZED)}")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     bench = importlib.import_module(f".{options.name}", __package__)
     if options.figure is not None and not hasattr(bench, "draw"):
         parser.error(f"--figure: {options.name} has no picture")
+    if options.sizes and options.name not in SIZED:
+        parser.error(f"--sizes: {options.name} has none")
+    given = {"sizes": options.sizes} if options.sizes else {}
     try:
-        rows: list[Row] = bench.run(quick=options.quick)
+        rows: list[Row] = bench.run(quick=options.quick, **given)
     except AlloSR2Error as error:
         log.error("%s", error)
         return 1

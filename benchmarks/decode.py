@@ -10,7 +10,7 @@ tiles see other statistics than the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,12 +40,12 @@ FULL_SCALE = 2.0
 """Pixels are -1 to 1."""
 
 
-def run(quick: bool) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
     """For each side (px of the square picture) the four ways; `ratio` is of seconds to those of one pass."""
     codec = _codec()
     host_tiled = _host(codec)
     rows: list[Row] = []
-    for side in QUICK_SIDES if quick else SIDES:
+    for side in sizes or (QUICK_SIDES if quick else SIDES):
         z = _latent(codec, side)
         one_map = float(side * side * codec.params.ch * codec.params.ch_mult[0] * z.element_size())
         cases: dict[str, Callable[[], Tensor]] = {

@@ -21,13 +21,13 @@ QUICK_SIDES = (512, 1024)
 SCALE = 4
 
 
-def run(quick: bool) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
     """A row for each side of the (square) result: seconds a megapixel and MiB besides the result."""
     upscaler = Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
     generator = torch.Generator().manual_seed(0)
     upscaler.upscale(torch.rand(1, 64, 64, 3, generator=generator))  # warm
     rows = []
-    for side in QUICK_SIDES if quick else SIDES:
+    for side in sizes or (QUICK_SIDES if quick else SIDES):
         image = torch.rand(1, side // SCALE, side // SCALE, 3, generator=generator)
         result, grown, seconds = with_peak(lambda image=image: upscaler.upscale(image, scale=SCALE))
         own, megapixels = result.numel() * result.element_size() / MEBI, side * side / 1e6

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Networks:
             network.to(dtype)
 
 
-def run(quick: bool) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
     """For every precision and size each network, then ours against each peer; last the machine's matrix product.
 
     `ratio` is our seconds over those of the peer in `against`: below 1 we are faster. `gflops` is 10^9 operations per
@@ -105,7 +105,7 @@ def run(quick: bool) -> list[Row]:
         if dtype != torch.float32:
             networks.to(dtype)
         peak = gemm_flops(dtype) / 1e9
-        for tokens in QUICK_SIZES if quick else SIZES:
+        for tokens in sizes or (QUICK_SIZES if quick else SIZES):
             rows += measure(networks, dtype, tokens, peak)
         rows.append(Row(BENCH, "matrix product", f"{GEMM} x {GEMM}, {NAMES[dtype]}", figures={"gflops": peak}))
     return rows

@@ -1,6 +1,7 @@
 """What every benchmark relies on, and that each of them runs. Never how fast."""
 
 import importlib
+import inspect
 import json
 import time
 from pathlib import Path
@@ -67,13 +68,27 @@ def test_rows_become_a_table_and_json(
 def test_every_benchmark_can_be_named() -> None:
     for name in command.BENCHES:
         assert callable(importlib.import_module(f"benchmarks.{name}").run)
-    with pytest.raises(SystemExit):
-        command.main(["nothing"])
+    for arguments in (
+        ["nothing"],
+        ["start", "--sizes", "64"],
+        ["scaling", "--sizes", "0"],
+        ["scaling", "--sizes", "a"],
+    ):
+        with pytest.raises(SystemExit):
+            command.main(arguments)
 
 
-def test_scaling_on_the_embedded_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(scaling, "QUICK_SIDES", (64, 128))
-    rows = scaling.run(quick=True)
+@pytest.mark.parametrize("name", command.SIZED)
+def test_sizes_reach_the_benchmark(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    bench, asked = importlib.import_module(f"benchmarks.{name}"), []
+    assert "sizes" in inspect.signature(bench.run).parameters
+    monkeypatch.setattr(bench, "run", lambda quick, sizes: asked.append(sizes) or [])
+    assert command.main([name, "--sizes", "64,128"]) == 0
+    assert asked == [(64, 128)]
+
+
+def test_scaling_on_the_embedded_checkpoint(tmp_path: Path) -> None:
+    rows = scaling.run(quick=True, sizes=(64, 128))
     assert [row.size for row in rows] == ["64 px", "128 px"]
     assert all(row.seconds and row.figures and row.figures["seconds_per_megapixel"] > 0 for row in rows)
     scaling.draw(rows, tmp_path / "scaling.svg")
