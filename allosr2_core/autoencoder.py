@@ -172,7 +172,8 @@ class AttnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
-        q, k, v = (layer(normed).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
+        # Contiguous: with another layout PyTorch falls back on a whole matrix of scores, 16 GiB for 2048 x 2048 px.
+        q, k, v = (layer(normed).flatten(2).transpose(1, 2)[:, None].contiguous() for layer in (self.q, self.k, self.v))
         seen = functional.scaled_dot_product_attention(q, k, v)  # B 1 (H W) C
         return x + self.proj_out(seen[:, 0].transpose(1, 2).reshape(x.shape))
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
 from allosr2_core.errors import AlloSR2Error
@@ -117,3 +118,13 @@ def test_full_size_has_the_tensors_of_the_published_file() -> None:
         "decoder.up.0.block.2.norm2.bias": (128,),
     }.items():
         assert state[name].shape == shape
+
+
+def test_attention_never_holds_all_scores(ours: Autoencoder) -> None:
+    """The kernel in blocks takes it; the one left out here holds a number for every pair of cells."""
+    x = torch.randn(1, PARAMS.ch * PARAMS.ch_mult[-1], 8, 12, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = ours.decoder.mid.attn_1(x)
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            seen = ours.decoder.mid.attn_1(x)
+    assert torch.equal(seen, expected)
