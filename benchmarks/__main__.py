@@ -1,7 +1,7 @@
 """python -m benchmarks NAME [--sizes N,N] [--json FILE] [--figure FILE] [--quick]
 
-Prints a table; --json writes its rows and a description of the machine, --figure draws them where a benchmark has a
-picture (scaling). Run nothing beside it.
+Prints a table; --json writes its rows, as they come, and a description of the machine, --figure draws them where a
+benchmark has a picture (scaling). Run nothing beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from allosr2_core.errors import AlloSR2Error
 from .measure import Row, machine
 
 BENCHES = ("decode", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
-"""Each is a module of this package with `run(quick: bool) -> list[Row]`."""
+"""Each is a module of this package with `run(quick: bool) -> Iterable[Row]`."""
 SIZED = ("decode", "scaling", "transformer", "upscale")
 """Those whose `run` also takes `sizes`, in the unit of their tables."""
 log = logging.getLogger("benchmarks")
@@ -74,14 +74,16 @@ def main(arguments: Sequence[str]) -> int:
     if options.sizes and options.name not in SIZED:
         parser.error(f"--sizes: {options.name} has none")
     given = {"sizes": options.sizes} if options.sizes else {}
+    rows: list[Row] = []
     try:
-        rows: list[Row] = bench.run(quick=options.quick, **given)
+        for row in bench.run(quick=options.quick, **given):
+            rows.append(row)
+            if options.json is not None:
+                write_json(options.json, rows)  # what was measured stays, whatever ends the run
     except AlloSR2Error as error:
         log.error("%s", error)
         return 1
     sys.stdout.write(table(rows) + "\n")
-    if options.json is not None:
-        write_json(options.json, rows)
     if options.figure is not None:
         bench.draw(rows, options.figure)
     return 0

@@ -10,7 +10,7 @@ tiles see other statistics than the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,11 +40,10 @@ FULL_SCALE = 2.0
 """Pixels are -1 to 1."""
 
 
-def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """For each side (px of the square picture) the four ways; `ratio` is of seconds to those of one pass."""
     codec = _codec()
     host_tiled = _host(codec)
-    rows: list[Row] = []
     for side in sizes or (QUICK_SIDES if quick else SIDES):
         z = _latent(codec, side)
         one_map = float(side * side * codec.params.ch * codec.params.ch_mult[0] * z.element_size())
@@ -55,19 +54,17 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
         }
         if side <= HOST_LARGEST:
             cases[HOST] = lambda z=z: host_tiled(z)
-        rows += _rows(cases, f"{side} px")
-    return rows
+        yield from _rows(cases, f"{side} px")
 
 
-def _rows(cases: dict[str, Callable[[], Tensor]], size: str) -> list[Row]:
+def _rows(cases: dict[str, Callable[[], Tensor]], size: str) -> Iterator[Row]:
     reference, whole_mb, whole_seconds = with_peak(cases[WHOLE])
-    rows = [Row("decode", WHOLE, size, whole_seconds, whole_mb)]
+    yield Row("decode", WHOLE, size, whole_seconds, whole_mb)
     for name in list(cases)[1:]:
         result, peak_mb, seconds = with_peak(cases[name])
         apart = max_difference(result.clamp(-1.0, 1.0), reference.clamp(-1.0, 1.0), FULL_SCALE)
         figures = {"memory_ratio": peak_mb / whole_mb}
-        rows.append(Row("decode", name, size, seconds, peak_mb, apart, seconds / whole_seconds, WHOLE, figures))
-    return rows
+        yield Row("decode", name, size, seconds, peak_mb, apart, seconds / whole_seconds, WHOLE, figures)
 
 
 def _latent(codec: Autoencoder, side: int) -> Tensor:

@@ -6,7 +6,7 @@ The input and the weights are there before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -21,20 +21,18 @@ QUICK_SIDES = (512, 1024)
 SCALE = 4
 
 
-def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """A row for each side of the (square) result: seconds a megapixel and MiB besides the result."""
     upscaler = Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
     generator = torch.Generator().manual_seed(0)
     upscaler.upscale(torch.rand(1, 64, 64, 3, generator=generator))  # warm
-    rows = []
     for side in sizes or (QUICK_SIDES if quick else SIDES):
         image = torch.rand(1, side // SCALE, side // SCALE, 3, generator=generator)
         result, grown, seconds = with_peak(lambda image=image: upscaler.upscale(image, scale=SCALE))
         own, megapixels = result.numel() * result.element_size() / MEBI, side * side / 1e6
         del result
         figures = {"megapixels": megapixels, "seconds_per_megapixel": seconds / megapixels, "grown_mb": grown}
-        rows.append(Row("scaling", "allosr2", f"{side} px", seconds, grown - own, figures=figures))
-    return rows
+        yield Row("scaling", "allosr2", f"{side} px", seconds, grown - own, figures=figures)
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class Networks:
             network.to(dtype)
 
 
-def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """For every precision and size each network, then ours against each peer; last the machine's matrix product.
 
     `ratio` is our seconds over those of the peer in `against`: below 1 we are faster. `gflops` is 10^9 operations per
@@ -100,15 +100,13 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
         dtypes.append(torch.bfloat16)
     else:
         log.info("bf16 is left out: this processor has no instructions for it")
-    rows: list[Row] = []
     for dtype in dtypes:
         if dtype != torch.float32:
             networks.to(dtype)
         peak = gemm_flops(dtype) / 1e9
         for tokens in sizes or (QUICK_SIZES if quick else SIZES):
-            rows += measure(networks, dtype, tokens, peak)
-        rows.append(Row(BENCH, "matrix product", f"{GEMM} x {GEMM}, {NAMES[dtype]}", figures={"gflops": peak}))
-    return rows
+            yield from measure(networks, dtype, tokens, peak)
+        yield Row(BENCH, "matrix product", f"{GEMM} x {GEMM}, {NAMES[dtype]}", figures={"gflops": peak})
 
 
 def measure(networks: Networks, dtype: torch.dtype, tokens: int, peak: float) -> list[Row]:

@@ -10,7 +10,7 @@ photo and shows that every network does its work; how good the pictures are is m
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,7 +47,7 @@ WARM_UP = 16
 """Side of the picture every network sees before anything is measured, px: it is loaded and has made its buffers."""
 
 
-def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
+def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """For every size a row of each upscaler, then ours against each of the others.
 
     `ratio` is our seconds over those of the peer in `against`: below 1 we are faster, 1/6 = 0.167 is six times faster.
@@ -56,10 +56,8 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> list[Row]:
     for restore in methods.values():
         restore(torch.rand(1, 3, WARM_UP, WARM_UP))
     photo = find_photo()
-    rows: list[Row] = []
     for side in sizes or (QUICK_SIZES if quick else SIZES):
-        rows += measure(methods, centre(photo, side * SCALE), side, rounds=1 if quick else ROUNDS)
-    return rows
+        yield from measure(methods, centre(photo, side * SCALE), side, rounds=1 if quick else ROUNDS)
 
 
 def load_methods() -> dict[str, Restore]:

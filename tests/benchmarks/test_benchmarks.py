@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,18 @@ def test_rows_become_a_table_and_json(
     assert [p.name for p in path.parent.iterdir()] == ["rows.json"]
 
 
+def test_a_run_that_dies_keeps_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def dies(quick: bool) -> Iterator[Row]:
+        yield Row("start", "a", "1 px", 0.5)
+        raise MemoryError
+
+    monkeypatch.setattr(importlib.import_module("benchmarks.start"), "run", dies)
+    path = tmp_path / "rows.json"
+    with pytest.raises(MemoryError):
+        command.main(["start", "--json", str(path)])
+    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == ["a"]
+
+
 def test_every_benchmark_can_be_named() -> None:
     for name in command.BENCHES:
         assert callable(importlib.import_module(f"benchmarks.{name}").run)
@@ -88,7 +101,7 @@ def test_sizes_reach_the_benchmark(monkeypatch: pytest.MonkeyPatch, name: str) -
 
 
 def test_scaling_on_the_embedded_checkpoint(tmp_path: Path) -> None:
-    rows = scaling.run(quick=True, sizes=(64, 128))
+    rows = list(scaling.run(quick=True, sizes=(64, 128)))
     assert [row.size for row in rows] == ["64 px", "128 px"]
     assert all(row.seconds and row.figures and row.figures["seconds_per_megapixel"] > 0 for row in rows)
     scaling.draw(rows, tmp_path / "scaling.svg")

@@ -24,13 +24,13 @@ from train.trunks import (
 )
 
 
-@pytest.fixture(scope="module", params=["alex", "alex_l2", "vgg", "lite0", "lite0_smooth", "hed"])
+@pytest.fixture(scope="module", params=["alex", "alex_l2", "vgg", "lite0", "lite0_smooth", "hed", "hed_smooth"])
 def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
     torch.manual_seed(0)
     if request.param.startswith("lite0"):
         return EfficientNetLite0(smooth=request.param == "lite0_smooth")
-    if request.param == "hed":
-        return HEDVGG16()
+    if request.param.startswith("hed"):
+        return HEDVGG16(smooth=True, stages=4) if request.param == "hed_smooth" else HEDVGG16()
     return STLPIPS(request.param)
 
 
@@ -232,6 +232,20 @@ def test_hed_sees_blue_first_and_the_mean_removed() -> None:
     red[:, 0] = 1.0
     expected = torch.tensor([0.0, 0.0, 255.0 - 122.67891434])  # blue, green, red after ReLU
     assert torch.allclose(model.features(red)[0][0, :3, 5, 5], expected, atol=1e-3)
+
+
+def test_smooth_pooling_hears_every_value_and_stages_are_the_first_ones() -> None:
+    torch.manual_seed(0)
+    whole = HEDVGG16()
+    first = HEDVGG16(smooth=True, stages=2)
+    first.load_state_dict(whole.state_dict(), strict=False)
+    x = picture()
+    maps = first.features(x)
+    assert len(maps) == 2 and torch.equal(maps[0], whole.features(x)[0])
+    pooled = first._pool(torch.tensor([[[[3.0, 1.0], [1.0, 5.0]]]]))
+    assert abs(float(pooled) - 3.0) < 1e-4  # root of 36 / 4; the maximum would hear the 5 alone
+    with pytest.raises(AlloSR2Error, match="1 to 5 stages; got 6"):
+        HEDVGG16(stages=6)
 
 
 def test_smooth_strides_do_not_see_a_checkerboard() -> None:
