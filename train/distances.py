@@ -1,10 +1,10 @@
 """The perceptual distances that the SR stage is trained with, by name. What evaluation measures is in train.metrics.
 
 "alex_l2" is ST-LPIPS on a trunk that pools by root mean square (see `trunks.STLPIPS`); "texture_*" compare means and
-covariances of features in the form of DISTS; "lite0" trunks blur before every stride where they are "_smooth". "hed_smooth" is VGG16, the only trunk that
-sees single pixels at full width; evaluation's HED-DISTS has its weights (with another form). "st_lpips_alex" and
-"efficientnet_lite0" are the published networks, kept for comparisons: trained against them, a network paints dots and
-checkerboards.
+covariances of features in the form of DISTS; "lite0_smooth" blurs before every stride. "hed_smooth" is VGG16, the only
+trunk here that sees pixels at full size, pooling by root mean square; evaluation's HED-DISTS has its weights in another
+form. "st_lpips_alex" and "efficientnet_lite0" are the published networks, kept for comparisons: trained against them, a
+network paints dots and checkerboards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FeatureDistance(nn.Module):
 
 
 HED_DEPTH = 4
-"""Stages of VGG16 that "hed_smooth" compares: up to relu4_3, an eighth of the size."""
+"""Stages of VGG16 that the "hed_smooth" distances compare: up to relu4_3, an eighth of the size."""
 
 DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
     "st_lpips_alex": lambda root: load_st_lpips("alex", root),
@@ -44,6 +44,9 @@ DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
     "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
     "lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), feature_distance),
     "hed_smooth": lambda root: FeatureDistance(load_hed_vgg(root, smooth=True, stages=HED_DEPTH), feature_distance),
+    "texture_hed_smooth": lambda root: FeatureDistance(
+        load_hed_vgg(root, smooth=True, stages=HED_DEPTH), texture_distance
+    ),
     "texture_lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), texture_distance),
 }
 """Perceptual distances by the names that configurations use."""

@@ -17,6 +17,7 @@ TITLES = {
     "ssim_y": "SSIM-Y",
     "st_lpips_vgg": "ST-LPIPS (vgg)",
     "hed_dists": "HED-DISTS",
+    "vgg_dists": "VGG-DISTS",
     "niqe": "NIQE",
     "lattice_4": "lattice 4",
     "lattice_8": "lattice 8",

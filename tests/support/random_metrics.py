@@ -11,7 +11,7 @@ from train.trunks import HEDVGG16, STLPIPS
 def random_suite() -> MetricSuite:
     torch.manual_seed(0)
     count = sum(DISTS_CHANNELS)
-    st_lpips = STLPIPS("alex")
+    st_lpips = STLPIPS("vgg")
     for number in range(5):
         st_lpips.get_submodule(f"lin{number}.model.1").weight.abs_()
     niqe = Niqe(np.ones(36), np.eye(36), np.full((7, 7), 1 / 49))

@@ -17,7 +17,7 @@ from train.peers import load_peer
 from train.trunks import BlurPool, load_efficientnet_lite0, load_st_lpips
 
 pytestmark = pytest.mark.weights
-ST_LPIPS_VGG, ST_LPIPS_ALEX, HED_DISTS, NIQE = 0.26225, 0.10593, 0.07469, 27.479
+ST_LPIPS_VGG, ST_LPIPS_ALEX, HED_DISTS, VGG_DISTS, NIQE = 0.26225, 0.10593, 0.07469, 0.06699, 27.479
 ROOT = Path(os.environ.get("ALLOSR2_DATA", "data"))
 
 X4FAST = "realesrgan-x4fast"
@@ -44,6 +44,7 @@ def test_metrics_have_their_reference_values() -> None:
     values = suite.measure(coarse, suite.reference(clean))
     assert values["st_lpips_vgg"] == pytest.approx(ST_LPIPS_VGG, abs=2e-4)
     assert values["hed_dists"] == pytest.approx(HED_DISTS, abs=2e-4)
+    assert values["vgg_dists"] == pytest.approx(VGG_DISTS, abs=2e-4)
     assert values["niqe"] == pytest.approx(NIQE, rel=5e-3)
     assert values["lattice_4"] > 1.0
 

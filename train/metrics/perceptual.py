@@ -5,6 +5,9 @@ weights alpha and beta. Its own trunk cannot be had from a package; the VGG16 of
 ranked much as by DISTS, but THE VALUES ARE NOT DISTS VALUES and must never be compared with published ones. Two more
 differences: the trunk pools by maximum where DISTS pools by a Hann-windowed L2 norm, and it was fine-tuned on edges.
 
+VGG-DISTS is the same formula on the VGG16 of ST-LPIPS, whose weights no training loss of this project uses: a witness
+for what is trained against HED's. `HEDDists.distance` takes its feature maps too, the picture itself put before them.
+
 ST-LPIPS, the other reference metric of this project, is complete as published: see trunks.py.
 """
 

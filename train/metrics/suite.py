@@ -15,11 +15,11 @@ from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe
 from .perceptual import HEDDists, load_hed_dists
 
 METRIC_NAMES = (
-    *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "niqe"),
+    *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "vgg_dists", "niqe"),
     *(f"lattice_{period}" for period in LATTICE_PERIODS),
     *("repeat_4", "checker"),
 )
-METRICS_VERSION = 2  # raise when a definition changes: stored results of older versions are then ignored
+METRICS_VERSION = 3  # raise when a definition changes: stored results of older versions are then ignored
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ class MetricSuite:
         """Metrics of one restored picture, 1,3,H,W, rounded to 8 bit before anything is measured."""
         sr = quantise(sr_BCHW)
         hr = reference.picture
+        maps = self.st_lpips.features(sr)
         values = {
             "psnr_y": psnr_y(sr, hr).item(),
             "ssim_y": ssim_y(sr, hr).item(),
-            "st_lpips_vgg": self.st_lpips.distance(self.st_lpips.features(sr), reference.st_lpips).item(),
+            "st_lpips_vgg": self.st_lpips.distance(maps, reference.st_lpips).item(),
             "hed_dists": self.hed_dists.distance(self.hed_dists.features(sr), reference.hed).item(),
+            "vgg_dists": self.hed_dists.distance([sr, *maps], [hr, *reference.st_lpips]).item(),
         }
         return values | self.measure_alone(sr)
 
