@@ -25,7 +25,7 @@ from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, log_rho, paired_rho
 
 from .config import Config
-from .data import bicubic_up, mix_seed, random_window, training_crops
+from .data import bicubic_up, mix_seed, random_window, sharpened, training_crops
 from .degradation import SCALE, degrade
 from .distances import load_distance
 from .draws import Draws
@@ -135,6 +135,8 @@ class AlloSR2Stage(Stage):
         hr = batch["hr"].mul(2).sub(1).to(memory_format=torch.channels_last)
         with torch.no_grad():
             z_hr = self.encode_hr(hr)
+            target = sharpened(hr, stage.sharpen)
+            z_target = self.encode_hr(target) if stage.sharpen else z_hr  # where the SR flow ends
         z_lr = self.encode_lr(batch["lr"])
 
         own_B = t_from_rho(paired_rho(z_lr.detach(), z_hr)).clamp(stage.t_min, stage.t_max)
@@ -145,16 +147,16 @@ class AlloSR2Stage(Stage):
         z_from = self._noised(z_lr, t_B, draws)
         z_hat = one_step(velocity, start_state(z_from, t_B, stage.init), t_B).float()
         pixels = self.codec.network.decode(z_hat).float()
-        terms = reconstruction(pixels, hr, z_hat, z_hr)
+        terms = reconstruction(pixels, target, z_hat, z_target)
         if stage.lattice:
-            terms |= lattice_excess(pixels, hr, self.grids)
+            terms |= lattice_excess(pixels, target, self.grids)
         if stage.repeat:
-            terms |= repeat_excess(pixels, hr, self.period)
+            terms |= repeat_excess(pixels, target, self.period)
         if stage.checker:
-            terms |= checker_excess(pixels, hr)
+            terms |= checker_excess(pixels, target)
         if self.trunks and step >= stage.perceptual_from:
             offset = draws.common(2) * MAX_SHIFT
-            view, view_hr = random_window(pixels, hr, stage.perceptual_crop, draws.generator)
+            view, view_hr = random_window(pixels, target, stage.perceptual_crop, draws.generator)
             terms |= perceptual(view, view_hr, self.trunks[step % len(self.trunks)], offset)
 
         # The terms that need more evaluations of the network see part of the batch, spread over it, so that every
@@ -166,7 +168,7 @@ class AlloSR2Stage(Stage):
             terms["decode"] = charbonnier(decoded, hr[few])  # the decoder still inverts the encoder
         if stage.fatc and straightening:
             s = t * (1.0 - draws.rand(t.shape[0]).to(t))
-            terms |= fatc(velocity, z, z_from[few], t, s, stage.init)
+            terms |= fatc(velocity, z_target[few], z_from[few], t, s, stage.init)
         if stage.anchor and straightening:
             times = torch.sigmoid(draws.randn(t.shape[0])).to(t)
             terms |= anchor(velocity, z, draws.noise_like(z), times)

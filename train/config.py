@@ -194,6 +194,8 @@ class AlloSR2StageConfig:
     """Learning rate of the decoder, relative to `optim.lr`, 0 = frozen; it learns to mix patches the flow got wrong."""
     head_lr: float
     """Learning rate of the SNR head, relative to `optim.lr`."""
+    sharpen: float
+    """How much the photographs' detail is raised in what results are compared with (`data.sharpened`); 0 = not."""
     trunks: tuple[str, ...]
     """Feature networks of the perceptual loss; they take turns step by step."""
     perceptual_from: int

@@ -32,6 +32,8 @@ MIN_DETAIL = 4.0
 FLAT_SHARE = 0.15
 """Chance that a flat crop is kept: sky teaches little, but a network that never saw any puts texture on it."""
 TRIES = 8
+SHARPEN_SIGMA = 2.0
+"""Standard deviation of the blur of `sharpened`, px."""
 
 
 def mix_seed(*parts: int | str) -> int:
@@ -111,6 +113,24 @@ def open_pairs(hr_folder: Path, lr_folder: Path, cache: Path, weight: float, sca
 def bicubic_up(lr: Tensor, scale: int) -> Tensor:
     """The input of the encoder: the low-resolution picture enlarged bicubically, clamped to [0, 1]."""
     return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def sharpened(x: Tensor, amount: float) -> Tensor:
+    """Unsharp mask on [B, 3, H, W] in [-1, 1]: x + amount (x - x blurred by a Gaussian of SHARPEN_SIGMA px), clamped.
+
+    What a network cannot know it answers with a mean, which is soft; a reference that is too sharp by as much makes up
+    for it (Wang et al. 2021, Real-ESRGAN, section 3.3, whose Gaussian is wider).
+    """
+    if not amount:
+        return x
+    radius = math.ceil(3 * SHARPEN_SIGMA)
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets / SHARPEN_SIGMA).square())
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
+    padded = F.pad(x, (radius, radius, radius, radius), mode="reflect")
+    rows = F.conv2d(padded, kernel[:, :, :, None], groups=x.shape[1])
+    blurred = F.conv2d(rows, kernel[:, :, None, :], groups=x.shape[1])
+    return (x + amount * (x - blurred)).clamp(-1, 1)
 
 
 def random_window(x: Tensor, y: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from allosr2_core.image import load_image
@@ -45,9 +46,15 @@ def centre_crop(picture_1CHW: Tensor) -> Tensor | None:
     return picture_1CHW[:, :, top : top + sides[0], left : left + sides[1]].contiguous()
 
 
-def load_photo(path: Path) -> EvalPhoto | None:
-    """The evaluation crop of a file; None (and a warning) when the photo is too small."""
+def load_photo(path: Path, reduce: int = 1) -> EvalPhoto | None:
+    """The evaluation crop of a file; None (and a warning) when the photo is too small.
+
+    `reduce`: the photo is first made so many times smaller, by averages of reduce x reduce pixels; one that would be
+    smaller than the crop then is left as it is.
+    """
     picture = load_image(path).rgb_HWC.permute(2, 0, 1)[None].float()
+    if min(picture.shape[2:]) >= reduce * CROP:
+        picture = F.avg_pool2d(picture, reduce)
     crop = centre_crop(picture)
     if crop is None:
         log.warning("%s left out: %d x %d px", path.name, picture.shape[3], picture.shape[2])
@@ -79,9 +86,9 @@ def evenly(items: Sequence[T], limit: int | None) -> list[T]:
     return [items[index * len(items) // limit] for index in range(limit)]
 
 
-def load_photos(paths: Sequence[Path]) -> Iterator[EvalPhoto]:
-    """Reference crops one at a time; too small photos are skipped."""
+def load_photos(paths: Sequence[Path], reduce: int = 1) -> Iterator[EvalPhoto]:
+    """Reference crops one at a time; too small photos are skipped. `reduce`: see `load_photo`."""
     for path in paths:
-        photo = load_photo(path)
+        photo = load_photo(path, reduce)
         if photo is not None:
             yield photo

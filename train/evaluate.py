@@ -135,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
     parser.add_argument("--methods", type=choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
     parser.add_argument("--strength", type=choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
+    parser.add_argument(
+        "--reduce", type=int, default=1, help="large photos are first made so many times smaller: soft ones turn sharp"
+    )
     parser.add_argument("--limit", type=int, help="at most so many photos, evenly spread over the split")
     parser.add_argument("--t", type=_time, help="predicted, calibrated or a number (default: the checkpoint's own way)")
     parser.add_argument("--realism", type=float, default=1.0, help="0 = the input, 1 = as trained (default)")
@@ -152,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.limit is not None and args.limit < 1:
         raise AlloSR2Error(f"expected --limit of at least 1, got {args.limit}")
+    if args.reduce < 1:
+        raise AlloSR2Error(f"expected --reduce of at least 1, got {args.reduce}")
     if args.threads:
         torch.set_num_threads(args.threads)
     paths = load_split(args.root / "photos", args.split)
@@ -162,13 +167,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = ResultStore(args.root / "eval-cache")
     suite = load_metric_suite(args.root)
     pictures = args.out / "pictures" if args.out else None
-    records = evaluate(load_photos(evenly(paths, args.limit)), args.strength, methods, suite, store, pictures)
+    photos = load_photos(evenly(paths, args.limit), args.reduce)
+    records = evaluate(photos, args.strength, methods, suite, store, pictures)
     used = {record.photo for record in records}
     context = {
         "split": args.split,
         "photos": len(used),
         "left_out": sorted({path.name for path in evenly(paths, args.limit)} - used),
         "crop": CROP,
+        "reduce": args.reduce,
         "scale": SCALE,
         "metrics_version": METRICS_VERSION,
         "checkpoint": _describe(args.checkpoint) if OURS in args.methods else None,

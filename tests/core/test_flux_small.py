@@ -8,7 +8,7 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, unpack
-from allosr2_core.transformer_layers import sinusoidal_features
+from allosr2_core.transformer_layers import QUERY_ROWS, attention, sinusoidal_features
 
 from .peers import randomize
 
@@ -91,6 +91,16 @@ def test_low_precision_inside_comes_back_in_the_dtype_of_z() -> None:
     v = inside(z, t, cond())
     assert v.dtype == torch.float32
     torch.testing.assert_close(v, network()(z, t, cond()), atol=0.15, rtol=0.1)
+
+
+def test_attention_in_blocks_is_the_fused_one_up_to_bf16_rounding() -> None:
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(2, 3, 2 * QUERY_ROWS + 7, 16, generator=generator) for _ in range(3))
+    whole = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    blocks = attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert blocks.dtype == torch.bfloat16 and blocks.shape == whole.shape
+    assert (blocks.float() - whole).abs().max() < 0.02 * whole.abs().max()
+    assert torch.equal(attention(q, k, v), whole)  # other types take the fused kernel
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

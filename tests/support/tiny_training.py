@@ -69,6 +69,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "encoder_lr": 0.5,
             "decoder_lr": 0.5,
             "head_lr": 1.0,
+            "sharpen": 0.5,
             "trunks": [],
             "perceptual_from": 0,
             "perceptual_crop": 0,

@@ -16,6 +16,7 @@ from train.config import Config, from_table
 from train.data import (
     FLAT_SHARE,
     MIN_DETAIL,
+    SHARPEN_SIGMA,
     PhotoCrops,
     bicubic_up,
     decode_cached,
@@ -25,6 +26,7 @@ from train.data import (
     open_pairs,
     open_source,
     random_window,
+    sharpened,
     training_crops,
 )
 from train.degradation import degrade
@@ -304,3 +306,14 @@ def test_random_windows_are_the_same_place_of_both_pictures() -> None:
     assert len(places) > 20 and max(places) <= 6 * 12 + 8
     for side in (0, 10, 64):  # 0 = all; a side that does not fit
         assert random_window(x, x, side, torch.Generator())[0] is x
+
+
+def test_sharpening_raises_detail_and_nothing_else() -> None:
+    flat = torch.full((1, 3, 32, 40), 0.3)
+    assert torch.allclose(sharpened(flat, 0.5), flat, atol=1e-6)
+    wave = 0.4 * torch.sin(torch.arange(64.0) * 1.2).expand(1, 3, 64, 64)
+    passed = float(torch.exp(torch.tensor(-0.5 * (1.2 * SHARPEN_SIGMA) ** 2)))  # what the Gaussian leaves of the wave
+    inner = (..., slice(16, -16), slice(16, -16))
+    assert torch.allclose(sharpened(wave, 0.5)[inner], (wave * (1 + 0.5 * (1 - passed)))[inner], atol=2e-3)
+    assert sharpened(wave * 2.4, 2.0).abs().max() == 1.0  # clamped
+    assert sharpened(wave, 0.0) is wave

@@ -70,6 +70,17 @@ def test_too_small_photos_are_left_out(root: Path) -> None:
     assert load_photo(root / "photos" / "test" / "tiny.png") is None
 
 
+def test_large_photos_are_reduced_and_others_left(tmp_path: Path) -> None:
+    levels = torch.randint(0, 256, (1024, 1100, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    Image.fromarray(levels.numpy()).save(tmp_path / "large.png")
+    half, whole = load_photo(tmp_path / "large.png", 2), load_photo(tmp_path / "large.png", 3)
+    assert half is not None and whole is not None
+    assert half.hr.shape == whole.hr.shape == (1, 3, 512, 512)
+    means = levels.float().div(255).reshape(512, 2, 550, 2, 3).mean(dim=(1, 3)).permute(2, 0, 1)
+    assert torch.allclose(half.hr[0], means[:, :, 19:531], atol=1e-5)
+    assert torch.equal(whole.hr, centre_crop(levels.permute(2, 0, 1)[None].float().div(255)))  # 341 px would be less
+
+
 def test_degradation_depends_on_name_and_strength_only(root: Path) -> None:
     photo = load_photo(root / "photos" / "test" / "a.png")
     assert photo is not None and photo.hr.shape == (1, 3, 96, 128)
