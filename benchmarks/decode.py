@@ -4,13 +4,14 @@
     exact-lowmem  budget for half of that: the upsampled map and hidden ones are made again instead of kept
     host tiled    the host's VAEDecodeTiled with its default settings (three layouts of tiles, averaged)
 
-Random weights, fp32, one after the other in one process. The latent grows brighter from left to right, as skies do:
+Random weights, one after the other in one process. The latent grows brighter from left to right, as skies do:
 tiles see other statistics than the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from allosr2_core.autoencoder import Autoencoder
 from allosr2_core.bases import BASES
 from allosr2_core.codecs import build_codec, codec_params
 from allosr2_core.streamed_kl import streamed_decode
+from train.precision import bf16_is_native
 
 from .host import import_host
 from .measure import Row, max_difference, with_peak
@@ -28,6 +30,7 @@ SIDES, QUICK_SIDES = (512, 1024, 2048), (256,)
 HOST_LARGEST = 1024
 """px; above this the host's tiles, which take three times as long as one pass, are left out."""
 WHOLE, EXACT, LOWMEM, HOST = "one pass", "exact", "exact-lowmem", "host tiled"
+FP32 = "one pass in fp32"
 BUDGETS = {EXACT: 3.1, LOWMEM: 1.55}
 """Bytes for feature maps, in 128-channel maps of the highest resolution; the upsampled one has 256."""
 HOST_TILE, HOST_OVERLAP = 512, 64
@@ -41,30 +44,51 @@ FULL_SCALE = 2.0
 
 
 def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
-    """For each side (px of the square picture) the four ways; `ratio` is of seconds to those of one pass."""
+    """For each side (px of the square picture) the four ways in fp32, then, where the processor multiplies it, in bf16.
+
+    `ratio` is of seconds to those of `against`, and `max_abs_diff` is from its picture.
+    """
     codec = _codec()
     host_tiled = _host(codec)
+    rough = copy.deepcopy(codec).bfloat16() if bf16_is_native("cpu") else None
     for side in sizes or (QUICK_SIDES if quick else SIDES):
-        z = _latent(codec, side)
-        one_map = float(side * side * codec.params.ch * codec.params.ch_mult[0] * z.element_size())
-        cases: dict[str, Callable[[], Tensor]] = {
-            WHOLE: lambda z=z: codec.decoder(z),
-            EXACT: lambda z=z, b=BUDGETS[EXACT] * one_map: streamed_decode(codec.decoder, z, b),
-            LOWMEM: lambda z=z, b=BUDGETS[LOWMEM] * one_map: streamed_decode(codec.decoder, z, b),
-        }
+        z, size = _latent(codec, side), f"{side} px"
+        cases = _cases(codec, z)
         if side <= HOST_LARGEST:
             cases[HOST] = lambda z=z: host_tiled(z)
-        yield from _rows(cases, f"{side} px")
+        exact = yield from _rows(cases, size)
+        if rough is not None:
+            yield from _rows(_cases(rough, z.bfloat16()), f"{size}, bf16", exact)
 
 
-def _rows(cases: dict[str, Callable[[], Tensor]], size: str) -> Iterator[Row]:
+def _cases(codec: Autoencoder, z: Tensor) -> dict[str, Callable[[], Tensor]]:
+    one_map = float(z[0, 0].numel() * codec.downscale**2 * codec.params.ch * codec.params.ch_mult[0] * z.element_size())
+    return {
+        WHOLE: lambda: codec.decoder(z),
+        EXACT: lambda: streamed_decode(codec.decoder, z, BUDGETS[EXACT] * one_map),
+        LOWMEM: lambda: streamed_decode(codec.decoder, z, BUDGETS[LOWMEM] * one_map),
+    }
+
+
+def _rows(
+    cases: dict[str, Callable[[], Tensor]], size: str, fp32: Tensor | None = None
+) -> Generator[Row, None, Tensor]:
+    """The rows of one size and type; returns the picture of one pass, whose difference from `fp32` is its rounding."""
     reference, whole_mb, whole_seconds = with_peak(cases[WHOLE])
-    yield Row("decode", WHOLE, size, whole_seconds, whole_mb)
+    rounding = None if fp32 is None else _apart(reference, fp32)
+    yield Row("decode", WHOLE, size, whole_seconds, whole_mb, rounding, against=None if fp32 is None else FP32)
     for name in list(cases)[1:]:
         result, peak_mb, seconds = with_peak(cases[name])
-        apart = max_difference(result.clamp(-1.0, 1.0), reference.clamp(-1.0, 1.0), FULL_SCALE)
         figures = {"memory_ratio": peak_mb / whole_mb}
+        if fp32 is not None:
+            figures["from_fp32"] = _apart(result, fp32)
+        apart = _apart(result, reference)
         yield Row("decode", name, size, seconds, peak_mb, apart, seconds / whole_seconds, WHOLE, figures)
+    return reference
+
+
+def _apart(result: Tensor, reference: Tensor) -> float:
+    return max_difference(result.clamp(-1.0, 1.0), reference.clamp(-1.0, 1.0), FULL_SCALE)
 
 
 def _latent(codec: Autoencoder, side: int) -> Tensor:

