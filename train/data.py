@@ -128,8 +128,9 @@ def sharpened(x: Tensor, amount: float) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / SHARPEN_SIGMA).square())
     kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
     padded = F.pad(x, (radius, radius, radius, radius), mode="reflect")
-    rows = F.conv2d(padded, kernel[:, :, :, None], groups=x.shape[1])
-    blurred = F.conv2d(rows, kernel[:, :, None, :], groups=x.shape[1])
+    with torch.autocast(x.device.type, enabled=False):  # a blur in bf16 would leave steps in smooth areas
+        rows = F.conv2d(padded, kernel[:, :, :, None], groups=x.shape[1])
+        blurred = F.conv2d(rows, kernel[:, :, None, :], groups=x.shape[1])
     return (x + amount * (x - blurred)).clamp(-1, 1)
 
 

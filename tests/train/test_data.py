@@ -317,3 +317,6 @@ def test_sharpening_raises_detail_and_nothing_else() -> None:
     assert torch.allclose(sharpened(wave, 0.5)[inner], (wave * (1 + 0.5 * (1 - passed)))[inner], atol=2e-3)
     assert sharpened(wave * 2.4, 2.0).abs().max() == 1.0  # clamped
     assert sharpened(wave, 0.0) is wave
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = sharpened(wave, 0.5)
+    assert torch.equal(mixed, sharpened(wave, 0.5))
