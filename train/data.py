@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from allosr2_core.errors import AlloSR2Error
 
 from .config import Config
-from .degradation import SCALE, STRENGTHS, degrade
+from .degradation import SCALE, STRENGTHS, degrade, filter2d, gaussian_kernel
 from .photos import image_files, load_manifest, load_split
 
 LARGE_SIDE = 2000
@@ -123,14 +123,10 @@ def sharpened(x: Tensor, amount: float) -> Tensor:
     """
     if not amount:
         return x
-    radius = math.ceil(3 * SHARPEN_SIGMA)
-    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-0.5 * (offsets / SHARPEN_SIGMA).square())
-    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
-    padded = F.pad(x, (radius, radius, radius, radius), mode="reflect")
+    size = 2 * math.ceil(3 * SHARPEN_SIGMA) + 1
+    kernel = gaussian_kernel(size, SHARPEN_SIGMA, SHARPEN_SIGMA, theta=0.0, beta=1.0, plateau=False).to(x)
     with torch.autocast(x.device.type, enabled=False):  # a blur in bf16 would leave steps in smooth areas
-        rows = F.conv2d(padded, kernel[:, :, :, None], groups=x.shape[1])
-        blurred = F.conv2d(rows, kernel[:, :, None, :], groups=x.shape[1])
+        blurred = filter2d(x.flatten(0, 1)[None], kernel)[0].view(x.shape)
     return (x + amount * (x - blurred)).clamp(-1, 1)
 
 
