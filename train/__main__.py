@@ -33,6 +33,8 @@ COMMANDS = {
 
 def train_stage(name: str, argv: list[str]) -> int:
     """Run one training stage; a run that was started goes on."""
+    import torch.distributed
+
     from .config import load_config
     from .loop import init_from, run_stage
     from .state import STATE, find_state
@@ -57,7 +59,11 @@ def train_stage(name: str, argv: list[str]) -> int:
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
     stage = kind(config)
     history = init_from(stage, arguments.init_from) if arguments.init_from else None
-    run_stage(stage, config, arguments.max_steps, other, history=history)
+    try:
+        run_stage(stage, config, arguments.max_steps, other, history=history)
+    finally:
+        if torch.distributed.is_initialized():  # its threads must end before the interpreter does
+            torch.distributed.destroy_process_group()
     return 0
 
 

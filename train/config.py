@@ -195,7 +195,8 @@ class AlloSR2StageConfig:
     head_lr: float
     """Learning rate of the SNR head, relative to `optim.lr`."""
     sharpen: float
-    """How much the photographs' detail is raised in what results are compared with (`data.sharpened`); 0 = not."""
+    """How much the photographs' detail is raised where it is not faint, in what results are compared with
+    (`data.sharpened`); 0 = not."""
     trunks: tuple[str, ...]
     """Feature networks of the perceptual loss; they take turns step by step."""
     perceptual_from: int

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 REPOSITORY = Path(__file__).parents[2]
 
 
-def launch(stage: str, config: Path, *options: str, processes: int = 2) -> str:
+def launch(stage: str, config: Path, *options: str, processes: int = 2, module: str = "train") -> str:
     """accelerate starts CPU processes through MPI; without it each is launched with its rank, as on many machines."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ def launch(stage: str, config: Path, *options: str, processes: int = 2) -> str:
         "accelerate.commands.launch",
         "--cpu",
         "-m",
-        "train",
+        module,
         stage,
         "--config",
         str(config),
@@ -115,6 +115,12 @@ def test_only_the_branches_of_a_transformer_can_be_spread(root: Path) -> None:
     stage = AlloSR2Stage(from_table(Config, table, "x"))
     with pytest.raises(AlloSR2Error, match="adapter.shard: expected branches .* on a network of type 'flux'"):
         stage.blocks_to_shard()
+
+
+def test_no_group_of_processes_outlives_a_stage(root: Path) -> None:
+    """gloo's threads would end with the interpreter, now and then by aborting it."""
+    said = launch("prior", root / "two.toml", module="tests.support.group_after_training")
+    assert said.count("trained by 2; still in a group: False") == 2
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(root: Path, tmp_path: Path) -> None:
