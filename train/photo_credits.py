@@ -2,7 +2,8 @@
 
 A statement is looked for in this order: a metadata file beside the photo (`metadata.json` of a wallpaper, `.desktop` of
 a puzzle), the package's machine-readable copyright file (the last `Files:` paragraph that matches, Debian copyright
-format 1.0), the licence names that a plain copyright file points at. Every credit says which of these it rests on, so a
+format 1.0), the licence names that a plain copyright file points at, the licence in an npm package's own description.
+Every credit says which of these it rests on, so a
 reader can tell a statement about one photo from a statement about its whole package.
 """
 
@@ -18,6 +19,7 @@ from train.photo_archives import IMAGE_SUFFIXES
 
 UNKNOWN = "not stated"
 _BESIDE = "metadata beside the photo"
+_NPM_DESCRIPTION = "package/package.json"
 _MAX_HOLDERS = (
     4  # a paragraph for a whole package may list dozens of holders, none of them known to be the photographer
 )
@@ -45,7 +47,8 @@ def is_credit_file(path: str) -> bool:
     """True for the files of a package that `find_statement` reads."""
     name = PurePosixPath(path).name
     in_doc = path.startswith("usr/share/doc/") and name == "copyright"
-    return in_doc or name == "metadata.json" or (name.endswith(".desktop") and "/applications/" not in path)
+    of_puzzle = name.endswith(".desktop") and "/applications/" not in path
+    return in_doc or of_puzzle or path == _NPM_DESCRIPTION or name == "metadata.json"
 
 
 def parse_copyright(text: str) -> list[FilesParagraph]:
@@ -116,6 +119,9 @@ def find_statement(credit_files: Mapping[str, bytes], path: str, installed: str,
         names = sorted(set(re.findall(r"/common-licenses/([A-Za-z0-9.+-]*[A-Za-z0-9+])", text)))
         if names:
             return Statement(UNKNOWN, " or ".join(names), "copyright file (prose), licences of the whole package")
+    described = _npm_license(credit_files.get(_NPM_DESCRIPTION, b""))
+    if described:
+        return Statement(UNKNOWN, described, "package.json, licence of the whole package")
     return Statement(UNKNOWN, UNKNOWN, "nothing found in the package")
 
 
@@ -151,6 +157,18 @@ def _wallpaper_statement(data: bytes) -> Statement | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return Statement(author or UNKNOWN, license_name, _BESIDE) if license_name else None
+
+
+def _npm_license(description: bytes) -> str:
+    """The licence that a package.json names, as an SPDX expression or in npm's older forms; "" when it names none."""
+    try:
+        told = json.loads(description)
+    except ValueError:
+        return ""
+    found = told.get("license") or told.get("licenses") or "" if isinstance(told, dict) else ""
+    entries = found if isinstance(found, list) else [found]
+    names = [entry.get("type", "") if isinstance(entry, dict) else str(entry) for entry in entries]
+    return " or ".join(name for name in names if name)
 
 
 def _without_image_suffix(path: str) -> str:

