@@ -93,7 +93,8 @@ class AlloSR2Stage(Stage):
         if self.stage.decoder_lr:
             self.trained["decoder"] = self.codec.network.decoder
         data_root = Path(config.data.root).parent
-        self.trunks = nn.ModuleList(load_distance(name, data_root) for name in self.stage.trunks)
+        distances = {name: load_distance(name, data_root) for name in dict.fromkeys(self.stage.trunks)}
+        self.trunks = nn.ModuleList(distances[name] for name in self.stage.trunks)  # a name may have several turns
         self.to(memory_format=torch.channels_last)
         # Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
         centre, busy = (validation_crops(config, VALIDATION_SIDE, crop) for crop in (centre_crop, busiest_crop))
@@ -280,7 +281,7 @@ class AlloSR2Stage(Stage):
             for period in periods:
                 figures[f"lattice{period}"] = float(lattice(result.picture, period))
                 figures[f"lattice{period}_hr"] = float(lattice(hr, period))
-            for name, trunk in zip(self.stage.trunks, self.trunks, strict=True):
+            for name, trunk in dict(zip(self.stage.trunks, self.trunks, strict=True)).items():
                 figures[name] = float(trunk(result.picture, hr).mean())
                 figures[f"{name}_bicubic"] = float(trunk(up, hr).mean())
                 figures[f"{name}_paired"] = float(trunk(result.paired, hr).mean())

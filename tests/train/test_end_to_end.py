@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.flow import t_from_rho
 from allosr2_core.upscale import prepare
 from allosr2_core.upscaler import Upscaler
-from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
+from tests.support.tiny_training import MeanDistance, run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 from train.allosr2 import AlloSR2Stage
 from train.config import Config, load_config
@@ -200,6 +200,23 @@ def test_every_pair_starts_at_its_own_time_or_at_the_guess(trained: tuple[Path, 
     assert not torch.equal(jittered(batch, 0, Draws.seeded(0))["t_mean"], own.mean())
     limited, _ = sr_stage(config, t_jitter=0.5, t_min=0.1, t_max=0.1)
     assert float(limited(batch, 0, Draws.seeded(0))["t_mean"]) == pytest.approx(0.1)
+
+
+def test_a_distance_with_several_turns_is_loaded_and_previewed_once(
+    trained: tuple[Path, Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, config = trained
+    loaded: list[str] = []
+    monkeypatch.setattr("train.allosr2.load_distance", lambda name, root: loaded.append(name) or MeanDistance())
+    stage, batch = sr_stage(config, trunks=("a", "b", "a"))
+    first, second, third = stage.trunks
+    assert loaded == ["a", "b"] and first is third and first is not second
+    calls: list[nn.Module] = []
+    for trunk in (first, second):
+        trunk.register_forward_hook(lambda trunk, *_: calls.append(trunk))
+    assert {"a", "b", "a_paired", "b_paired"} < stage.preview().figures.keys()
+    assert calls.count(first) == calls.count(second) == 3 * len(stage.validation)
+    assert "perceptual" in stage(batch, 2, Draws.seeded(0))
 
 
 def test_the_whole_loss_trains_what_is_trained_and_nothing_else(trained: tuple[Path, Config]) -> None:
