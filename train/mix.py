@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from allosr2_core.checkpoint import FLOW, VAE, Checkpoint, load_checkpoint, write_checkpoint
 from allosr2_core.errors import AlloSR2Error
@@ -29,7 +30,7 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
     if not 0.0 <= weight <= 1.0:
         raise AlloSR2Error(f"expected a weight of 0 to 1; got {weight:g}")
     for one in (first, second):
-        if not one.group(FLOW):
+        if one.config.adapter:
             raise AlloSR2Error(f"expected checkpoints with a prior of their own; got an adapter for {one.config.base}")
     t_star = round((1.0 - weight) * first.config.t_star + weight * second.config.t_star, 4)
     config = dataclasses.replace(second.config, t_star=t_star)
@@ -47,6 +48,13 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
     return Checkpoint(config, record, tensors)
 
 
+def _told(path: Path) -> tuple[str, str]:
+    """Title and licence of a checkpoint file."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    return metadata["modelspec.title"], metadata["modelspec.license"]
+
+
 def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train mix", description=__doc__)
@@ -57,14 +65,15 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     first, second = load_checkpoint(arguments.first), load_checkpoint(arguments.second)
     mixed = mix(first, second, arguments.weight)
+    titles, licences = zip(_told(arguments.first), _told(arguments.second), strict=True)
     write_checkpoint(
         arguments.out,
         mixed.config,
         mixed.training,
         mixed.tensors,
         dtype=torch.float16,
-        title="AlloSR2 mini",
-        license="Apache-2.0",
+        title=" and ".join(dict.fromkeys(titles)),
+        license=" and ".join(dict.fromkeys(licences)),
     )
     log.info("%s: %g of %s in %s", arguments.out, arguments.weight, arguments.second.name, arguments.first.name)
     return 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from allosr2_core.checkpoint import FLOW, HEAD, LORA_FLOW, Checkpoint, embedded_path, load_checkpoint, write_checkpoint
+from allosr2_core.checkpoint import FLOW, LORA_FLOW, Checkpoint, embedded_path, load_checkpoint, write_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from train.mix import main, mix
 
@@ -38,6 +39,9 @@ def test_what_was_learned_is_averaged_and_the_prior_stays(first: Checkpoint, tmp
     assert (
         main([str(embedded_path()), str(tmp_path / "second.safetensors"), "--weight", "0.25", "--out", str(out)]) == 0
     )
+    with safe_open(out, "pt") as file:
+        assert file.metadata()["modelspec.title"] == "AlloSR2 mini and t"
+        assert file.metadata()["license"] == "Apache-2.0 and l"
     mixed = load_checkpoint(out)
     for name, value in first.tensors.items():
         expected = 0.875 * value if name.startswith(LORA_FLOW) else value
@@ -55,6 +59,6 @@ def test_what_does_not_belong_together_is_refused(first: Checkpoint) -> None:
     other = Checkpoint(dataclasses.replace(first.config, trained_size=64), {}, first.tensors)
     with pytest.raises(AlloSR2Error, match="they differ in trained_size"):
         mix(first, other, 0.5)
-    adapter = Checkpoint(first.config, {}, {name: v for name, v in first.tensors.items() if name.startswith(HEAD)})
+    adapter = Checkpoint(dataclasses.replace(first.config, adapter={"transformer": ["x"], "vae_encoder": []}), {}, {})
     with pytest.raises(AlloSR2Error, match="prior of their own; got an adapter"):
         mix(first, adapter, 0.5)
