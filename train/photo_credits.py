@@ -3,8 +3,8 @@
 A statement is looked for in this order: a metadata file beside the photo (`metadata.json` of a wallpaper, `.desktop` of
 a puzzle), the package's machine-readable copyright file (the last `Files:` paragraph that matches, Debian copyright
 format 1.0), the licence names that a plain copyright file points at, the licence in an npm package's own description.
-Every credit says which of these it rests on, so a
-reader can tell a statement about one photo from a statement about its whole package.
+Every credit says which of these it rests on, so a reader can tell a statement about one photo from a statement about
+its whole package.
 """
 
 import configparser
