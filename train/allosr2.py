@@ -19,6 +19,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import check_init, euler, interpolate, one_step, start_state, t_from_rho
 from allosr2_core.losses.atm import fake_flow, match
 from allosr2_core.losses.fatc import anchor, curvature, fatc
+from allosr2_core.losses.grain import grain_excess
 from allosr2_core.losses.lattice import checker_excess, checker_share, lattice_excess, repeat_excess
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
@@ -120,6 +121,7 @@ class AlloSR2Stage(Stage):
             "lattice",
             "repeat",
             "checker",
+            "grain",
             "decode",
         )
         weights = {name: float(getattr(self.stage, name)) for name in names}
@@ -155,6 +157,8 @@ class AlloSR2Stage(Stage):
             terms |= repeat_excess(pixels, target, self.period)
         if stage.checker:
             terms |= checker_excess(pixels, target)
+        if stage.grain:
+            terms |= grain_excess(pixels, target)
         if self.trunks and step >= stage.perceptual_from:
             offset = draws.common(2) * MAX_SHIFT
             view, view_hr = random_window(pixels, target, stage.perceptual_crop, draws.generator)
@@ -275,6 +279,7 @@ class AlloSR2Stage(Stage):
                 "repeat4_hr": float(repeat(hr, 4)),
                 "checker": float(checker_share(result.picture)),
                 "checker_hr": float(checker_share(hr)),
+                "grain": float(grain_excess(result.picture.mul(2).sub(1), hr.mul(2).sub(1))["grain"]),
                 "t_error": result.t_error,
                 "curvature": result.curvature,
             }

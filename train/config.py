@@ -222,6 +222,7 @@ class AlloSR2StageConfig:
     lattice: float
     repeat: float
     checker: float
+    grain: float
     decode: float
     """Keeps a decoder that is trained along the encoder's inverse; nothing where it is frozen."""
 

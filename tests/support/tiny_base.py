@@ -54,7 +54,7 @@ def base_table(
     }
     table["codec"] = {"type": "kl", "params": codec}
     table["network"] = {"type": "flux", "params": params | ({"guidance": 1.0} if guidance else {})}
-    table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "checker": 0.0, "decode": 0.0}
+    table["allosr2"] |= {"decoder_lr": 0.0, "lattice": 0.0, "repeat": 0.0, "checker": 0.0, "grain": 0.0, "decode": 0.0}
     return table
 
 

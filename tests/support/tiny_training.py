@@ -87,6 +87,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "lattice": 0.1,
             "repeat": 0.1,
             "checker": 0.1,
+            "grain": 0.1,
             "decode": 0.1,
         },
     }

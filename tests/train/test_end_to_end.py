@@ -56,6 +56,7 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "lattice",
         "repeat",
         "checker",
+        "grain",
         "decode",
         "fatc",
         "anchor",
