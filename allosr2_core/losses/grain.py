@@ -3,8 +3,7 @@
 Statistics of features over a whole crop ask for the right amount of texture and not for its place; errors pixel by
 pixel are small where contrast is. Between the two a one-step network paints a canvas over skies and blurred
 backgrounds, with the texture that the crop owes elsewhere. The loudness of fine detail, window by window and in
-logarithms, sees that.
-Our own term; the paper has none like it.
+logarithms, sees that. Our own term; the paper has none like it.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .lattice import fine_texture
 
 GRAIN_SIDES = (3, 9)
 """Detail is what a mean over so many pixels leaves out: 1 to 2 px fine, and 2 to 6 px from there to the next."""
@@ -29,10 +30,10 @@ def log_grain(pixels: Tensor) -> Tensor:
     window = min(GRAIN_WINDOW, *pixels.shape[-2:])
     rest, rows = pixels.float(), []
     for side in GRAIN_SIDES:
-        blurred = F.avg_pool2d(rest, side, stride=1, padding=side // 2, count_include_pad=False)
-        power = (rest - blurred).square().mean(dim=1, keepdim=True)
+        fine = fine_texture(rest, side)
+        power = fine.square().mean(dim=1, keepdim=True)
         rows.append(F.avg_pool2d(power, window, stride=max(1, window // 2)))
-        rest = blurred
+        rest = rest - fine
     return 0.5 * torch.log(torch.cat(rows, dim=1) + GRAIN_FLOOR)
 
 

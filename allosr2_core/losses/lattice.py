@@ -63,7 +63,7 @@ REPEAT_FLOOR = 1e-5
 """Power below which fine texture counts as none: a standard deviation of 0.003 for pictures in [0, 1]."""
 
 
-def _fine(pixels: Tensor, side: int) -> Tensor:
+def fine_texture(pixels: Tensor, side: int) -> Tensor:
     """What a mean over side x side pixels leaves out."""
     return pixels - F.avg_pool2d(pixels, side, stride=1, padding=side // 2, count_include_pad=False)
 
@@ -83,9 +83,9 @@ def patch_repeat(pixels: Tensor, period: int, reference: Tensor | None = None) -
         products = (fine[..., :width] * fine[..., lag : lag + width]).mean(dim=1, keepdim=True)
         return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
 
-    fine = _fine(pixels.float(), 5)
+    fine = fine_texture(pixels.float(), 5)
     excess = correlation(fine, period) - 0.5 * (correlation(fine, period - 1) + correlation(fine, period + 1))
-    return excess / (correlation(fine if reference is None else _fine(reference.float(), 5), 0) + REPEAT_FLOOR)
+    return excess / (correlation(fine if reference is None else fine_texture(reference.float(), 5), 0) + REPEAT_FLOOR)
 
 
 CHECKER_FLOOR = 1e-5
@@ -102,7 +102,7 @@ def checker_share(pixels: Tensor, reference: Tensor | None = None) -> Tensor:
     first are blind to what it is and see a tone.
     """
     grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
-    fine = _fine(grey_B1HW if reference is None else reference.float().mean(dim=1, keepdim=True), 3)
+    fine = fine_texture(grey_B1HW if reference is None else reference.float().mean(dim=1, keepdim=True), 3)
     taps = grey_B1HW.new_tensor(CHECKER_TAPS) / 16.0
     checker = F.conv2d(F.conv2d(grey_B1HW, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
     return checker.square().flatten(1).mean(dim=1) / fine.square().flatten(1).mean(dim=1).clamp(min=CHECKER_FLOOR)

@@ -1,7 +1,10 @@
-"""FATC, anchor, perceptual and reconstruction terms on fields whose right answer is known. ATM: test_losses_atm.py."""
+"""FATC, anchor, perceptual and reconstruction terms on fields whose right answer is known.
+
+ATM: test_losses_atm.py; the patch grid: test_losses_grid.py; grain: test_losses_grain.py.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -9,17 +12,6 @@ from torch import Tensor
 
 from allosr2_core.flow import INITS, Init, rms, sr_state, sr_velocity, t_from_rho
 from allosr2_core.losses.fatc import anchor, curvature, fatc
-from allosr2_core.losses.grain import GRAIN_FLOOR, grain_excess, log_grain
-from allosr2_core.losses.lattice import (
-    GRADIENT_FLOOR,
-    SEAM_KNEE,
-    checker_excess,
-    checker_share,
-    lattice_excess,
-    patch_repeat,
-    phase_contrast,
-    repeat_excess,
-)
 from allosr2_core.losses.perceptual import feature_distance, perceptual, shift, texture_distance
 from allosr2_core.losses.reconstruction import CHARBONNIER_EPS, charbonnier, reconstruction
 
@@ -207,123 +199,6 @@ def test_texture_distance_has_finite_gradients_on_flat_pictures() -> None:
     assert float(texture_distance([x - 0.05 * x.grad / x.grad.norm()], [torch.ones(1, 2, 6, 6)]).detach()) < start
 
 
-# ---- lattice ----
-
-
-def stairs(period: int, phase: int, side: int = 33) -> Tensor:
-    """A picture that steps up by 0.1 once every `period` columns and is flat between."""
-    columns = (torch.arange(side) + phase) // period * 0.1
-    return columns.expand(2, 3, side, side).contiguous()
-
-
-@pytest.mark.parametrize("phase", range(4))
-def test_the_contrast_of_a_pure_grid(phase: int) -> None:
-    """Gradients (a, 0, 0, 0) by phase have mean a/4 and variance 3 a^2/16: a ratio of 3, wherever the grid starts."""
-    torch.testing.assert_close(phase_contrast(stairs(4, phase), 4), torch.full((2,), 3.0), atol=1e-4, rtol=0)
-    assert float(phase_contrast(stairs(4, phase).transpose(-1, -2), 4).max()) == 0.0
-
-
-def test_no_grid_no_contrast() -> None:
-    ramp = torch.linspace(0, 1, 65).expand(1, 3, 65, 65)
-    assert float(phase_contrast(ramp, 4)) < 1e-6
-    assert float(phase_contrast(torch.full((1, 3, 65, 65), 0.5), 4)) == 0.0
-    noise = torch.rand(1, 3, 257, 257, generator=torch.Generator().manual_seed(0))
-    assert float(phase_contrast(noise, 4)) < 1e-3
-    assert float(phase_contrast(stairs(3, 0, 97), 4).max()) < 0.02  # a grid of another period
-
-
-def test_only_what_exceeds_the_reference_is_penalised_in_both_directions() -> None:
-    grid, noise = stairs(4, 0), torch.rand(2, 3, 33, 33, generator=torch.Generator().manual_seed(0))
-    assert float(lattice_excess(grid, grid, [4])["lattice"]) == 0.0
-    assert float(lattice_excess(noise, grid + grid.transpose(-1, -2), [4])["lattice"]) == 0.0
-    across = lattice_excess(grid, torch.zeros_like(grid), [4])["lattice"]
-    level = (math.hypot(0.1, SEAM_KNEE) - SEAM_KNEE) / 4 / GRADIENT_FLOOR  # the grid's mean, in that of flat pictures
-    torch.testing.assert_close(across, torch.tensor(3.0 * level**2), atol=1e-3, rtol=0)
-    torch.testing.assert_close(lattice_excess(grid.transpose(-1, -2), torch.zeros_like(grid), [4])["lattice"], across)
-
-
-def test_every_period_is_penalised_on_its_own() -> None:
-    coarse, flat = stairs(8, 0, 65), torch.zeros_like(stairs(8, 0, 65))
-    both, fine = (float(lattice_excess(coarse, flat, periods)["lattice"]) for periods in ([4, 8], [4]))
-    assert both == pytest.approx(fine + float(lattice_excess(coarse, flat, [8])["lattice"]), rel=1e-5)
-    assert both > 2 * fine > 0.0
-
-
-def test_descending_the_penalty_removes_the_grid() -> None:
-    reference = torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(1))
-    x = (reference + 4 * stairs(4, 0)[:1]).requires_grad_(True)
-    before = lattice_excess(x, reference, [4])["lattice"]
-    for _ in range(50):
-        (gradient,) = torch.autograd.grad(lattice_excess(x, reference, [4])["lattice"], x)
-        assert bool(torch.isfinite(gradient).all())
-        x = (x - 20 * gradient).detach().requires_grad_(True)
-    assert float(lattice_excess(x, reference, [4])["lattice"].detach()) < 0.2 * float(before.detach())
-
-
-Penalty = Callable[[Tensor, Tensor], Tensor]
-PENALTIES: dict[str, tuple[Penalty, Callable[[Tensor], Tensor]]] = {
-    "lattice": (lambda x, y: lattice_excess(x, y, [4])["lattice"], lambda x: phase_contrast(x, 4)),
-    "repeat": (lambda x, y: repeat_excess(x, y, 4)["repeat"], lambda x: patch_repeat(x, 4).abs().mean()),
-    "checker": (lambda x, y: checker_excess(x, y)["checker"], checker_share),
-}
-
-
-@pytest.mark.parametrize("name", PENALTIES)
-def test_grain_hides_a_grid_from_the_measure_but_not_from_the_penalty(name: str) -> None:
-    """Relative to the result's own gradients, painting grain would be a way to descend."""
-    penalty, measure = PENALTIES[name]
-    rng = torch.Generator().manual_seed(0)
-    reference = 0.01 * torch.randn(1, 3, 96, 96, generator=rng)
-    motif = {"lattice": 0.3 * stairs(4, 0, 96)[:1], "repeat": 0.02 * tiled_motif(torch.ones(24, 24))}
-    gridded = reference + motif.get(name, 0.02 * checkerboard(96))
-    grainy = gridded + 0.03 * torch.randn(1, 3, 96, 96, generator=rng)
-    assert float(measure(grainy).max()) < 0.7 * float(measure(gridded).max())
-    assert float(penalty(grainy, reference)) > 0.85 * float(penalty(gridded, reference)) > 0.05
-
-
-# ---- grain ----
-
-
-def grainy(std: float, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
-    """White noise of a standard deviation, in [-1, 1]: [1, 3, height, width]."""
-    return std * torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-def test_log_grain_is_the_amplitude_of_the_detail_by_windows() -> None:
-    loud = log_grain(grainy(0.1))
-    assert loud.shape == (1, 2, 7, 7)  # half overlapping windows of 16 px in 64
-    # a pixel less the mean of its 3 x 3: 8/9 of the power of white noise; that mean less its own 9 x 9 mean: 1/9 - 1/81
-    # and the little that the two boxes share
-    assert float(loud[:, 0].mean()) == pytest.approx(0.5 * math.log(0.01 * 8 / 9), abs=0.02)
-    assert float(loud[:, 1].mean()) == pytest.approx(0.5 * math.log(0.01 * (1 / 9 - 1 / 81)), abs=0.1)
-    torch.testing.assert_close(log_grain(torch.zeros(1, 3, 64, 64)), torch.full_like(loud, 0.5 * math.log(GRAIN_FLOOR)))
-    assert log_grain(grainy(0.1)[..., :9, :12]).shape == (1, 2, 1, 1)  # less than a window
-
-
-def test_grain_in_the_wrong_place_is_seen_and_missing_grain_is_not() -> None:
-    smooth, grain = torch.zeros(1, 3, 64, 64), grainy(0.1)
-    left, right = grain.clone(), grain.clone()
-    left[..., 32:], right[..., :32] = 0.0, 0.0
-    assert float(grain_excess(grain, grain)["grain"]) == 0.0
-    assert float(grain_excess(smooth, grain)["grain"]) == 0.0
-    everywhere, misplaced = (float(grain_excess(x, left)["grain"]) for x in (grain, right))
-    assert everywhere > 0.4  # half of the windows at about 0.5 log(0.0025 / floor)
-    assert misplaced > 0.9 * everywhere  # though the statistics of the pictures are the same
-    assert float(grain_excess(grainy(1 / 127.5), smooth)["grain"]) < 0.2  # one level of 255 is next to nothing
-
-
-def test_descending_grain_takes_it_out_of_the_smooth_half_only() -> None:
-    reference = grainy(0.1)
-    reference[..., 32:] = 0.0
-    x = (reference + grainy(0.02, seed=1)).requires_grad_(True)
-    for _ in range(100):
-        (gradient,) = torch.autograd.grad(grain_excess(x, reference)["grain"], x)
-        assert bool(torch.isfinite(gradient).all())
-        x = (x - 0.5 * gradient).detach().requires_grad_(True)
-    left, right = x.detach()[..., :24], x.detach()[..., 40:]
-    assert float(right.std()) < 0.012 < 0.09 < float(left.std())
-
-
 # ---- reconstruction ----
 
 
@@ -342,72 +217,3 @@ def test_charbonnier_has_a_finite_gradient_at_equal_pictures() -> None:
     x = torch.zeros(1, 3, 4, 4, requires_grad=True)
     charbonnier(x, torch.zeros_like(x)).backward()
     assert x.grad is not None and float(x.grad.abs().max()) == 0.0
-
-
-def tiled_motif(signs: Tensor) -> Tensor:
-    """A 4 x 4 motif in every patch of a [rows, columns] grid of signs: [1, 1, 4 rows, 4 columns]."""
-    motif = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
-    return torch.kron(signs, motif)[None, None]
-
-
-def test_patch_repeat_sees_a_motif_that_repeats_and_one_that_alternates() -> None:
-    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
-    same = tiled_motif(torch.ones(24, 24))
-    alternating = tiled_motif((-1.0) ** (rows + columns))
-    noise = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
-    assert patch_repeat(same, 4).shape == (1, 5, 4)  # half overlapping windows of 32 px in 96 x (96 - 5)
-    assert float(patch_repeat(same, 4).min()) > 0.5
-    assert float(patch_repeat(alternating, 4).max()) < -0.5
-    assert float(patch_repeat(noise, 4).abs().mean()) < 0.05
-    torch.testing.assert_close(patch_repeat(7 * same, 4), patch_repeat(same, 4), atol=1e-3, rtol=0)
-    assert float(patch_repeat(1e-4 * same, 4).abs().max()) < 0.01  # too faint to be seen
-    assert patch_repeat(same[..., :9, :12], 4).shape == (1, 1, 1)  # less than a window
-
-
-def test_patch_repeat_sees_a_weave_in_a_corner_and_in_one_colour() -> None:
-    picture = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)).mul(0.1)
-    woven = picture.clone()
-    woven[:, 2, :40, :40] = 0.3 * tiled_motif(torch.ones(10, 10))[0]
-    gained = patch_repeat(woven, 4) - patch_repeat(picture, 4)
-    assert float(gained[0, 0, 0]) > 0.3
-    assert float(gained[0, -1, -1].abs()) == 0.0
-
-
-def checkerboard(side: int) -> Tensor:
-    """+1 and -1 from pixel to pixel: [1, 1, side, side]."""
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    return ((-1.0) ** (rows + columns))[None, None]
-
-
-def test_the_checkerboard_share_sees_single_pixels_and_not_their_phase_or_size() -> None:
-    rng = torch.Generator().manual_seed(0)
-    board, noise = checkerboard(48), torch.randn(1, 1, 48, 48, generator=rng)
-    smooth = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
-    assert float(checker_share(board)) == pytest.approx(81 / 64, rel=0.05)  # "fine" misses a ninth of its amplitude
-    assert float(checker_share(5 * board)) == pytest.approx(float(checker_share(board)), rel=1e-4)
-    blocks = torch.kron((-1.0) ** (torch.arange(4)[:, None] + torch.arange(4)), torch.ones(12, 12))[None, None]
-    patches = torch.where(blocks > 0, board, -board)  # the phase alternates from block to block
-    assert float(checker_share(patches)) > 0.5 > 0.05 > float(checker_share(smooth))
-    assert 0.05 < float(checker_share(noise)) < 0.12  # (70 / 256)^2 of the power of white noise
-    assert float(checker_share(torch.zeros(1, 3, 8, 8))) == 0.0
-
-
-def test_checker_excess_is_what_the_reference_has_not_and_can_be_descended() -> None:
-    noise = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    assert float(checker_excess(noise, noise)["checker"]) == 0.0
-    x = (noise + checkerboard(48)).requires_grad_(True)
-    before = checker_excess(x, noise)["checker"]
-    (gradient,) = torch.autograd.grad(before, x)
-    after = checker_excess(x - 50.0 * gradient, noise)["checker"]
-    assert 0.0 <= float(after.detach()) < float(before.detach())
-    assert float(checker_excess(noise, noise + checkerboard(48))["checker"]) == 0.0  # less than the reference is free
-
-
-def test_repeat_excess_is_zero_on_the_reference_and_pushes_the_motif_away() -> None:
-    noise = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    assert float(repeat_excess(noise, noise, 4)["repeat"]) == 0.0
-    x = (noise + tiled_motif(torch.ones(12, 12))).requires_grad_(True)
-    before = repeat_excess(x, noise, 4)["repeat"]
-    (gradient,) = torch.autograd.grad(before, x)
-    after = repeat_excess(x - 20.0 * gradient, noise, 4)["repeat"]
-    assert 0.0 < float(after.detach()) < float(before.detach())
