@@ -40,6 +40,7 @@ train-mini: $(VENV)/.ready
 	$(BIN)/python -m train autoencoder --config $(CONFIG)
 	$(BIN)/python -m train prior --config $(CONFIG)
 	$(BIN)/python -m train allosr2 --config $(CONFIG)
+	$(BIN)/python -m train head --config $(CONFIG)
 	$(BIN)/python -m train calibrate --config $(CONFIG)
 
 evaluate: $(VENV)/.ready

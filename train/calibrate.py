@@ -1,4 +1,7 @@
-"""Measure t* on training pairs and write the checkpoint file from a run's averaged weights, finished or not."""
+"""Measure t* on training pairs and write the checkpoint file from a run's averaged weights, finished or not.
+
+The SNR head is that of the stage `head`, or of the SR stage in a run without one.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ from .config import Config, load_config
 from .data import bicubic_up, training_crops
 from .degradation import SCALE
 from .models import codec_spec, network_spec
+from .stage import STAGES
 from .state import load_export
 from .tuned import Tuned, tuned_networks
 
@@ -45,7 +49,6 @@ log = logging.getLogger(__name__)
 
 TILE_SIZE = 512
 """px, for networks with a finite receptive field; others are shown no more at once than they were trained on."""
-STAGES = ("autoencoder", "prior", "allosr2")
 
 
 @torch.no_grad()
@@ -64,15 +67,15 @@ def measure_rho(config: Config, codec: Tuned, pairs: int) -> torch.Tensor:
 def training_record(config: Config, folder: Path) -> dict[str, object]:
     """What the checkpoint says about its training: configuration, steps and hours of each stage, commit.
 
-    Under "continues", oldest first, the runs or the checkpoint that the SR stage started from.
+    Under "continues", oldest first, the runs or the checkpoint that its stages started from.
     """
-    stages, continues = {}, []
+    stages, continues = {}, list[object]()
     for name in STAGES:
         path = folder / name / "state.pt"
         if path.exists():
             state = torch.load(path, map_location="cpu", weights_only=True)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
-            continues = state.get("history", [])  # of the last stage
+            continues += state.get("history", [])
     settings = asdict(config)
     for part, key in (("run", "dir"), ("data", "root"), ("data", "cache"), ("data", "sources")):
         del settings[part][key]  # folders of this machine are nobody's business
@@ -107,6 +110,9 @@ def main(argv: list[str]) -> int:
         tuned["decoder"] = codec.network.decoder
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")
+    later = folder / "head" / "snr_head.safetensors"
+    if later.exists():
+        load_export(head, later)
     rho = measure_rho(config, codec, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)
     quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]

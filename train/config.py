@@ -66,6 +66,8 @@ class DataConfig:
     """Side of a high-resolution training crop, px; a multiple of 16."""
     workers: int
     """Data-loading processes, 0 = in the training process."""
+    zoom: tuple[float, float]
+    """Range of the size that crops are seen at, relative to the photograph's own (`data.PhotoCrops`)."""
     strengths: tuple[float, float, float]
     """Share of mild, real and severe degradations."""
     extended: bool
@@ -228,6 +230,20 @@ class AlloSR2StageConfig:
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """Stage 4: the SNR head alone, on the finished encoder."""
+
+    optim: OptimConfig
+    crop: int
+    """Side of its high-resolution crops, px; larger than the SR stage's, nearer to whole pictures."""
+    zoom: tuple[float, float]
+    """Range of the size that its crops are seen at (`data.PhotoCrops`); above 1 they are soft, as backgrounds are."""
+    flat_share: float
+    """Chance that a crop with nearly no detail is kept. The SR stage draws most of them again; a head that never saw
+    any takes noise on a blurred background for detail that was lost."""
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration file."""
 
@@ -240,6 +256,7 @@ class Config:
     autoencoder: AutoencoderConfig
     prior: PriorConfig
     allosr2: AlloSR2StageConfig
+    head: HeadConfig
 
 
 def load_config(path: Path) -> Config:

@@ -23,8 +23,6 @@ from .config import Config
 from .degradation import SCALE, STRENGTHS, degrade, filter2d, gaussian_kernel
 from .photos import image_files, load_manifest, load_split
 
-LARGE_SIDE = 2000
-"""Photographs with a longer side than this (px) are seen at 0.3-1.0 of their size, others at 0.4-1.0."""
 NOISY_PACKAGE = "enlightenment-data"
 """Photographs of this package carry sensor noise at full size and are halved when they are decoded."""
 MIN_DETAIL = 4.0
@@ -172,15 +170,20 @@ class PhotoCrops(Dataset):
         scale: int = SCALE,
         *,
         extended: bool = False,
+        zoom: tuple[float, float] = (0.3, 1.0),
+        flat_share: float = FLAT_SHARE,
     ) -> None:
         """`start`: index of the first item still to be seen; `length`: how many the whole run sees.
 
-        `extended`: see `degrade`.
+        `extended`: see `degrade`. `zoom`: range of the size that crops are seen at, relative to the photograph's own;
+        logarithms are drawn evenly. `flat_share`: chance that a flat crop is kept; the others are drawn again.
         """
+        if not 0.0 < zoom[0] <= zoom[1]:
+            raise AlloSR2Error(f"zoom: expected a range of positive sizes; got {list(zoom)}")
         self.photos = list(photos)
         self.crop, self.seed, self.start, self.length, self.scale = crop, seed, start, length, scale
         self.strengths = torch.tensor(strengths) if strengths is not None else None
-        self.extended = extended
+        self.extended, self.zoom, self.flat_share = extended, zoom, flat_share
         usable = [min(photo.hr.shape[:2]) >= crop for photo in self.photos]
         if not any(usable):
             raise AlloSR2Error(
@@ -195,7 +198,7 @@ class PhotoCrops(Dataset):
         rng = torch.Generator().manual_seed(mix_seed(self.seed, "crop", self.start + item))
         hr, lr = self._draw(rng)
         for _ in range(TRIES - 1):
-            if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < FLAT_SHARE:
+            if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < self.flat_share:
                 break
             hr, lr = self._draw(rng)
         batch = {"hr": hr}
@@ -217,8 +220,10 @@ class PhotoCrops(Dataset):
     def _cut(self, photo: np.ndarray, u: Sequence[float]) -> Tensor:
         """A random square of the photograph at a random size."""
         height, width = photo.shape[:2]
-        lowest = max(0.3 if max(height, width) > LARGE_SIDE else 0.4, self.crop / min(height, width))
-        side = min(int(self.crop / (lowest + (1.0 - lowest) * u[0])), height, width)
+        smallest, largest = self.zoom
+        smallest = min(max(smallest, self.crop / min(height, width)), largest)
+        zoom = smallest * (largest / smallest) ** u[0]
+        side = min(round(self.crop / zoom), height, width)
         hr = _region(photo, int(u[1] * (height - side + 1)), int(u[2] * (width - side + 1)), side)
         if side == self.crop:
             return hr
@@ -257,15 +262,30 @@ def training_photos(config: Config) -> list[Photo]:
     return photos
 
 
-def training_crops(config: Config, name: str, start: int, length: int, *, degraded: bool) -> PhotoCrops:
-    """Crops of the training photographs for what `name` says (a stage); each name draws its own. See `PhotoCrops`."""
+def training_crops(
+    config: Config,
+    name: str,
+    start: int,
+    length: int,
+    *,
+    degraded: bool,
+    crop: int | None = None,
+    zoom: tuple[float, float] | None = None,
+    flat_share: float = FLAT_SHARE,
+) -> PhotoCrops:
+    """Crops of the training photographs for what `name` says (a stage); each name draws its own. See `PhotoCrops`.
+
+    `crop`: their side, px, and `zoom`: the configured ones if None.
+    """
     data = config.data
     return PhotoCrops(
         training_photos(config),
-        data.crop,
+        crop or data.crop,
         mix_seed(config.run.seed, name),
         data.strengths if degraded else None,
         start,
         length,
         extended=data.extended,
+        zoom=zoom or data.zoom,
+        flat_share=flat_share,
     )

@@ -21,10 +21,10 @@ from PIL import Image
 from allosr2_core.errors import AlloSR2Error
 
 from .run_log import LOG
+from .stage import STAGES
 from .state import STATE, load_state, write_atomically
 
 log = logging.getLogger(__name__)
-STAGES = ("autoencoder", "prior", "allosr2")
 COLUMNS = 4
 SMOOTHING = 15
 """Logged values the running mean of a loss term spans."""

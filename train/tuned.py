@@ -66,13 +66,15 @@ class Tuned(nn.Module):
 
 def tuned_networks(config: Config, stage: str) -> tuple[Tuned, Tuned]:
     """The configured velocity network and autoencoder with what `stage` trains of them, as it starts."""
-    seed = mix_seed(config.run.seed, stage, "adapter")
-    codec, network = load_codec(config), load_velocity(config)
-    flux = flux_of(network)
-    return (
-        Tuned(network, config.adapter, config.adapter.transformer, part=flux, seed=seed),
-        Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed + 1),
-    )
+    network = load_velocity(config)
+    targets, seed = config.adapter.transformer, mix_seed(config.run.seed, stage, "adapter")
+    return Tuned(network, config.adapter, targets, part=flux_of(network), seed=seed), tuned_codec(config, stage)
+
+
+def tuned_codec(config: Config, stage: str) -> Tuned:
+    """The second of `tuned_networks` by itself; its encoder is what is tuned."""
+    codec, seed = load_codec(config), mix_seed(config.run.seed, stage, "adapter") + 1
+    return Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed)
 
 
 def flux_of(network: nn.Module) -> nn.Module | None:

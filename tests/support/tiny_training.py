@@ -44,6 +44,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "cache": str(root / "data" / "cache"),
             "crop": 64,
             "workers": 0,
+            "zoom": [0.3, 1.0],
             "strengths": [0.25, 0.5, 0.25],
             "extended": False,
             "sources": [],
@@ -90,6 +91,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "grain": 0.1,
             "decode": 0.1,
         },
+        "head": {"optim": dict(optim), "crop": 64, "zoom": [0.5, 2.0], "flat_share": 1.0},
     }
 
 
@@ -97,7 +99,7 @@ def write_config(root: Path, name: str, steps: int, batch: int = 2) -> Path:
     """A configuration file for a run of its own in root/NAME, on the photographs in root."""
     table = tiny_table(root, steps)
     table["run"]["dir"] = str(root / name)
-    for stage in ("autoencoder", "prior", "allosr2"):
+    for stage in ("autoencoder", "prior", "allosr2", "head"):
         table[stage]["optim"]["batch"] = batch
     path = root / f"{name}.toml"
     path.write_text(to_toml(table), encoding="utf-8")

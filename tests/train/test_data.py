@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def photos(tmp_path: Path) -> list[Path]:
     return write_photos(tmp_path, "train", [(90, 130), (160, 100), (70, 70)])
 
 
-def crops(paths: list[Path], strengths: tuple[float, ...] | None = (0.25, 0.5, 0.25), **options: int) -> PhotoCrops:
+def crops(paths: list[Path], strengths: tuple[float, ...] | None = (0.25, 0.5, 0.25), **options: Any) -> PhotoCrops:
     values = {"crop": 64, "seed": 1, "start": 0, "length": 40} | options
     return PhotoCrops(open_source(paths, paths[0].parent / "cache"), strengths=strengths, **values)
 
@@ -134,11 +135,48 @@ def test_flat_crops_are_mostly_drawn_again(tmp_path: Path) -> None:
     dataset = crops([tmp_path / "sky.png"], strengths=None, length=400)
     flat = sum(detail(dataset[i]["hr"]) < MIN_DETAIL for i in range(200)) / 200
     # each flat draw is kept with FLAT_SHARE, the last of TRIES always
-    p = 1 - 128 / (1280 - 90)  # a crop's left edge misses the detail; crops are 64 to 128 px, 90 in the mean
+    p = 1 - 128 / (1280 - 92)  # a crop's left edge misses the detail; crops are 64 to 128 px, 92 in the mean
     expected = sum(p * FLAT_SHARE * (p * (1 - FLAT_SHARE)) ** i for i in range(data.TRIES - 1))
     expected += p * (p * (1 - FLAT_SHARE)) ** (data.TRIES - 1)
     assert flat == pytest.approx(expected, abs=0.1)
     assert flat < p - 0.15
+
+
+def test_flat_crops_are_kept_where_a_stage_asks_for_them(tmp_path: Path) -> None:
+    pixels = np.full((64, 640, 3), 128, np.uint8)
+    pixels[:, :64] = np.random.default_rng(0).integers(0, 255, (64, 64, 3))
+    Image.fromarray(pixels).save(tmp_path / "sky.png")
+    kept = crops([tmp_path / "sky.png"], strengths=None, length=100, flat_share=1.0)
+    assert sum(detail(kept[i]["hr"]) < MIN_DETAIL for i in range(100)) > 75  # 512 of 576 places are flat
+
+
+@pytest.mark.parametrize(
+    ("zoom", "slopes"), [((0.5, 0.5), (1.9, 2.1)), ((2.0, 2.0), (0.45, 0.55)), ((0.5, 2.0), (0.4, 2.2))]
+)
+def test_crops_are_seen_at_sizes_of_the_asked_range(
+    tmp_path: Path, zoom: tuple[float, float], slopes: tuple[float, float]
+) -> None:
+    """A ramp is steeper in a picture made smaller."""
+    ramp = np.broadcast_to(np.arange(0, 200, dtype=np.uint8)[None, :, None], (200, 200, 3))
+    Image.fromarray(np.ascontiguousarray(ramp)).save(tmp_path / "ramp.png")
+    dataset = crops([tmp_path / "ramp.png"], strengths=None, length=40, zoom=zoom)
+    found = []
+    for i in range(40):
+        hr = dataset[i]["hr"].mean(dim=0)[8:-8, 8:-8] * 255
+        found.append(max(float(hr.diff(dim=d).mean().abs()) for d in (0, 1)))
+    assert slopes[0] < min(found) and max(found) < slopes[1]
+    if zoom[0] < zoom[1]:
+        assert sum(slope > 1.0 for slope in found) / 40 == pytest.approx(0.5, abs=0.25)  # as often larger as smaller
+
+
+def test_a_photograph_smaller_than_the_range_asks_for_is_taken_whole(tmp_path: Path) -> None:
+    (path,) = write_photos(tmp_path, "train", [(70, 90)])
+    assert crops([path], strengths=None, zoom=(0.2, 0.4))[0]["hr"].shape == (3, 64, 64)
+
+
+def test_a_range_of_sizes_must_be_one(photos: list[Path]) -> None:
+    with pytest.raises(AlloSR2Error, match=r"zoom: expected a range of positive sizes; got \[1.0, 0.5\]"):
+        crops(photos, zoom=(1.0, 0.5))
 
 
 def test_a_photograph_that_is_all_flat_still_gives_crops(tmp_path: Path) -> None:

@@ -45,7 +45,10 @@ def test_the_page_holds_everything_and_loads_nothing(run: Path) -> None:
 
 def test_a_run_that_never_started_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 1
-    assert "expected autoencoder/log.jsonl, prior/log.jsonl, allosr2/log.jsonl below" in capsys.readouterr().err
+    assert (
+        "expected autoencoder/log.jsonl, prior/log.jsonl, allosr2/log.jsonl, head/log.jsonl below"
+        in capsys.readouterr().err
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
+from train.stage import STAGES
 
 STEPS = 10
-STAGES = ("autoencoder", "prior", "allosr2")
 
 
 def run(stage: str, config: Path, *options: str) -> int:

@@ -1,0 +1,114 @@
+"""The SNR head alone: it learns, what it learns on stays as it was, and it starts where the configuration says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from allosr2_core.snr import paired_rho
+from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
+from train.__main__ import main
+from train.config import load_config
+from train.data import bicubic_up
+from train.draws import Draws
+from train.head import HeadStage
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration whose first three stages were run."""
+    root = tmp_path_factory.mktemp("head")
+    write_photos(root, "train", [(100, 140), (128, 96)])
+    write_photos(root, "val", [(80, 70), (140, 130)])
+    config = root / "tiny.toml"
+    config.write_text(to_toml(tiny_table(root)), encoding="utf-8")
+    assert run_autoencoder(config) == 0
+    for stage in ("prior", "allosr2"):
+        assert main([stage, "--config", str(config)]) == 0
+    return config
+
+
+def batch_of(stage: HeadStage) -> dict[str, Tensor]:
+    items = [stage.dataset(0)[i] for i in range(4)]
+    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+def loss_of(stage: HeadStage, batch: dict[str, Tensor]) -> Tensor:
+    terms = stage(batch, 0, Draws.seeded(0))
+    assert terms.keys() == stage.weights.keys()
+    return torch.stack([stage.weights[name] * value for name, value in terms.items()]).sum()
+
+
+def test_it_learns_and_the_encoder_stays(trained: Path) -> None:
+    stage = HeadStage(load_config(trained))
+    batch, encoder = batch_of(stage), {k: v.clone() for k, v in stage.codec.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for p in stage.parameters() if p.requires_grad], lr=1e-3)
+    before = float(loss_of(stage, batch).detach())
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss_of(stage, batch).backward()
+        optimizer.step()
+    assert float(loss_of(stage, batch).detach()) < 0.5 * before
+    assert all(torch.equal(value, encoder[name]) for name, value in stage.codec.state_dict().items())
+
+
+def test_the_photograph_is_encoded_as_before_the_sr_stage_and_the_input_as_after_it(trained: Path) -> None:
+    config = load_config(trained)
+    stage, run = HeadStage(config), Path(config.run.dir)
+    tuned = load_file(run / "allosr2" / "encoder.safetensors")
+    plain = load_file(run / "autoencoder" / "autoencoder.safetensors")
+    assert any(not torch.equal(value, plain[f"encoder.{name}"]) for name, value in tuned.items())
+    hr = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    lr = torch.nn.functional.avg_pool2d(hr, 4)
+    z_lr, z_hr = stage._latents(hr, lr)
+    before = {k.removeprefix("encoder."): v for k, v in plain.items() if k.startswith("encoder.")}
+    for pixels, weights, expected in ((bicubic_up(lr, 4), tuned, z_lr), (hr, before, z_hr)):
+        stage.codec.network.encoder.load_state_dict(weights)
+        torch.testing.assert_close(stage.codec.network.encode(pixels * 2 - 1), expected)
+
+
+def test_validation_sees_photographs_at_full_and_at_half_size(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.head.VALIDATION_SIDE", 64)
+    stage = HeadStage(load_config(trained))
+    assert [tuple(e.lr.shape[2:]) for e in stage.validation] == [(16, 16)] * 9  # the smaller photograph has no half
+    figures = stage.preview().figures
+    guesses = torch.cat([stage.trained["snr_head"](e.z_lr) for e in stage.validation])
+    truth = torch.cat([paired_rho(e.z_lr, e.z_hr) for e in stage.validation]).log()
+    assert figures["bias"] == pytest.approx(float((guesses - truth).mean()), abs=1e-5)
+    assert figures["correlation"] == pytest.approx(float(torch.corrcoef(torch.stack([guesses, truth]))[0, 1]), abs=1e-4)
+
+
+def test_it_starts_from_an_unpacked_checkpoint_and_hands_the_sr_stage_its_head(trained: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "tiny.safetensors"
+    assert main(["calibrate", "--config", str(trained), "--out", str(checkpoint), "--pairs", "2"]) == 0
+    write_photos(tmp_path, "train", [(100, 140)])
+    write_photos(tmp_path, "val", [(80, 70)])
+    table = tiny_table(tmp_path, steps=1)
+    table["allosr2"] |= {"head_lr": 0.0, "encoder_lr": 0.0}
+    config = tmp_path / "again.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    run = tmp_path / "run"
+    assert main(["unpack", str(checkpoint), "--config", str(config)]) == 0
+    assert main(["head", "--config", str(config)]) == 0
+    head, unpacked = (load_file(run / name / "snr_head.safetensors") for name in ("head", "unpacked"))
+    assert any(not torch.equal(value, unpacked[name]) for name, value in head.items())
+    sources = [str(run / "unpacked"), str(run / "head")]
+    assert main(["allosr2", "--config", str(config), "--init-from", *sources]) == 0
+    after = load_file(run / "allosr2" / "snr_head.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in head.items())  # head_lr 0
+
+
+def test_without_a_stage_before_it_the_missing_command_is_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tiny_table(tmp_path)
+    config = tmp_path / "early.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    source = Path(load_config(trained).run.dir)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "autoencoder").symlink_to(source / "autoencoder")
+    (tmp_path / "run" / "prior").symlink_to(source / "prior")
+    assert main(["head", "--config", str(config)]) == 1
+    assert "run `python -m train allosr2` first" in capsys.readouterr().err
