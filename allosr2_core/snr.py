@@ -144,6 +144,11 @@ def paired_rho(z_lr: Tensor, z_hr: Tensor) -> Tensor:
     return rms(z_lr - z_hr)
 
 
+def paired_map(z_lr: Tensor, z_hr: Tensor) -> Tensor:
+    """Local rho of each pair, [B, C, h, w] -> [B, 1, h, w], fp32."""
+    return (z_lr - z_hr).float().square().mean(dim=1, keepdim=True).sqrt()
+
+
 def local_rho(log_power: Tensor, height: int, width: int) -> Tensor:
     """Local rho of a map of log power, [B, 1, h', w'] -> [B, 1, height, width]."""
     return F.interpolate((0.5 * log_power).exp(), size=(height, width), mode="bilinear", align_corners=False)

@@ -22,7 +22,7 @@ from .errors import AlloSR2Error
 from .exact_decode import exact_tile_count, exact_tiled
 from .flow import VelocityFn, one_step, start_state, t_from_rho
 from .image import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
-from .snr import SNRHead, local_rho, log_rho, paired_rho
+from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
 from .tiling import TilePlan, apply_plan
 
 Tick = Callable[[], None]
@@ -167,7 +167,7 @@ def estimate_t(
         if z_hr is None:
             raise AlloSR2Error("expected a high-resolution reference for t method 'paired'; none is connected")
         raw_t = t_from_rho(paired_rho(z_lr, z_hr)).cpu()
-        local = (z_lr - z_hr).float().square().mean(dim=1).sqrt().cpu()
+        local = paired_map(z_lr, z_hr)[:, 0].cpu()
     elif method == "manual":
         if manual is None or not 0.0 < manual < 1.0:
             raise AlloSR2Error(f"expected a manual t between 0 and 1; got {manual}")

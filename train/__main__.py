@@ -10,7 +10,8 @@ from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
 
-STAGES = {"autoencoder": "AutoencoderStage", "prior": "PriorStage", "allosr2": "AlloSR2Stage", "head": "HeadStage"}
+from .stages import STAGES
+
 COMMANDS = {
     "photos": "fetch, verify and curate the photographs",
     "autoencoder": "stage 1: the small autoencoder",
@@ -50,9 +51,7 @@ def train_stage(name: str, argv: list[str]) -> int:
         metavar="latest|PATH",
         help="state to go on from, with its optimiser: the run's own, if there is one (latest), or another run's",
     )
-    start.add_argument(
-        "--init-from", type=Path, nargs="+", metavar="FOLDER", help="whose averaged modules a new run starts from"
-    )
+    start.add_argument("--init-from", type=Path, help="folder whose averaged modules a new run starts from")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
     own = Path(config.run.dir) / name / STATE
@@ -61,7 +60,7 @@ def train_stage(name: str, argv: list[str]) -> int:
         raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
     kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
     stage = kind(config)
-    history = [entry for folder in arguments.init_from or () for entry in init_from(stage, folder)]
+    history = init_from(stage, arguments.init_from) if arguments.init_from else None
     try:
         run_stage(stage, config, arguments.max_steps, other, history=history)
     finally:

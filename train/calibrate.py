@@ -41,7 +41,7 @@ from .config import Config, load_config
 from .data import bicubic_up, training_crops
 from .degradation import SCALE
 from .models import codec_spec, network_spec
-from .stage import STAGES
+from .stages import STAGES
 from .state import load_export
 from .tuned import Tuned, tuned_networks
 
@@ -110,8 +110,13 @@ def main(argv: list[str]) -> int:
         tuned["decoder"] = codec.network.decoder
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")
-    later = folder / "head" / "snr_head.safetensors"
+    later, encoder = folder / "head" / "snr_head.safetensors", folder / "allosr2" / "encoder.safetensors"
     if later.exists():
+        if later.stat().st_mtime < encoder.stat().st_mtime:
+            raise AlloSR2Error(
+                f"expected a head trained on {encoder}; {later} is older: move {later.parent} away, "
+                "and run `python -m train head` again"
+            )
         load_export(head, later)
     rho = measure_rho(config, codec, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)

@@ -239,8 +239,8 @@ class HeadConfig:
     zoom: tuple[float, float]
     """Range of the size that its crops are seen at (`data.PhotoCrops`); above 1 they are soft, as backgrounds are."""
     flat_share: float
-    """Chance that a crop with nearly no detail is kept. The SR stage draws most of them again; a head that never saw
-    any takes noise on a blurred background for detail that was lost."""
+    """Chance that a crop with nearly no detail is kept; the SR stage draws most of them again. More of them, and larger
+    sizes, lower the guess where z_L does not tell."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Stage 4: the SNR head alone, on larger crops, on the encoder as the SR stage left it.
 
-While the SR stage trains, the head chases an encoder that moves, on small crops of which flat ones are mostly drawn
-again: it learns to take noise on a blurred background for detail that was lost. Alone it sees what a user brings, and
-costs little: neither the flow nor a feature network runs.
+While the SR stage trains, the head chases an encoder that moves. Alone it costs little: neither the flow nor a feature
+network runs. Where z_L does not tell how much detail was lost, the head falls back on the mean of its crops: `zoom` and
+`flat_share` decide how high it guesses, and should suit the pictures that will be enlarged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allosr2_core.flow import t_from_rho
-from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_rho
+from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_map, paired_rho
 
 from .allosr2 import HEAD_HIDDEN, HEAD_LEVELS
 from .config import Config
@@ -28,7 +28,6 @@ from .preview import Preview, validation_crops
 from .stage import Stage
 from .state import load_export
 from .tuned import tuned_codec
-from .unpack import FOLDER
 
 SR_STAGE = "allosr2"
 VALIDATION_SIDE = 512
@@ -49,10 +48,7 @@ class Example:
 
 
 class HeadStage(Stage):
-    """log rho from z_L; see `allosr2_core.snr.head_loss`.
-
-    Starts from the encoder and the head of the run's SR stage, or of an unpacked checkpoint where there is none.
-    """
+    """log rho from z_L; see `allosr2_core.snr.head_loss`. Starts from the run's SR stage: its encoder and its head."""
 
     name: ClassVar[str] = "head"
 
@@ -60,8 +56,7 @@ class HeadStage(Stage):
         super().__init__()
         self.config, self.optim = config, config.head.optim
         torch.manual_seed(mix_seed(config.run.seed, self.name))
-        run = Path(config.run.dir)
-        source = run / (SR_STAGE if (run / SR_STAGE).exists() or not (run / FOLDER).exists() else FOLDER)
+        source = Path(config.run.dir) / SR_STAGE
         self.codec = tuned_codec(config, SR_STAGE)
         load_export(self.codec.network.encoder, source / "encoder.safetensors")
         self.codec.requires_grad_(False)
@@ -125,11 +120,10 @@ class HeadStage(Stage):
         return Preview(figures, [self._row(example) for example in examples[1 :: len(STRENGTHS)]])
 
     def _row(self, example: Example) -> list[Tensor]:
-        paired = (example.z_lr - example.z_hr).square().mean(dim=1, keepdim=True).sqrt()
         size = tuple(SCALE * side for side in example.lr.shape[-2:])
         maps = [
             F.interpolate(t_from_rho(rho), size=size).expand(-1, 3, -1, -1)
-            for rho in (paired, self.trained["snr_head"].local_map(example.z_lr))
+            for rho in (paired_map(example.z_lr, example.z_hr), self.trained["snr_head"].local_map(example.z_lr))
         ]
         return [bicubic_up(example.lr, SCALE), *maps]
 

@@ -21,7 +21,7 @@ from PIL import Image
 from allosr2_core.errors import AlloSR2Error
 
 from .run_log import LOG
-from .stage import STAGES
+from .stages import STAGES
 from .state import STATE, load_state, write_atomically
 
 log = logging.getLogger(__name__)

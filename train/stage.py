@@ -14,9 +14,6 @@ from .config import OptimConfig
 from .draws import Draws
 from .preview import Preview
 
-STAGES = ("autoencoder", "prior", "allosr2", "head")
-"""Names of the stages, in the order they build on each other."""
-
 
 class Stage(nn.Module, ABC):
     """One training problem. Trained modules live in `trained`; everything else in the stage is frozen."""

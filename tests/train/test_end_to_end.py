@@ -21,7 +21,7 @@ from train.config import Config, load_config
 from train.data import bicubic_up
 from train.draws import Draws
 from train.prior import BOTH_FLOWS, PriorStage, flow_matching_error
-from train.stage import STAGES
+from train.stages import STAGES
 
 
 @pytest.fixture(scope="module")

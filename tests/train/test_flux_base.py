@@ -34,6 +34,10 @@ def test_three_steps_on_a_base(tmp_path: Path, guidance: bool) -> None:
     assert any(name.startswith("velocity.velocity.flux.double_blocks.0.img_attn.qkv") for name in moved)
     assert any(name.startswith("velocity.velocity.flux.single_blocks.0.linear2") for name in moved)
     assert any(name.startswith("encoder.mid.attn_1.q") for name in moved)
+    assert main(["head", "--config", str(config)]) == 0
+    head = torch.load(tmp_path / "run" / "head" / "state.pt", weights_only=True)["trained"]
+    assert any(not torch.equal(value, state["trained"][name]) for name, value in head.items())
+    assert head.keys() == {name for name in state["trained"] if name.startswith("snr_head.")}
 
 
 def test_the_prior_is_the_base_with_its_branches_off(tmp_path: Path) -> None:

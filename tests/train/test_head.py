@@ -1,5 +1,6 @@
 """The SNR head alone: it learns, what it learns on stays as it was, and it starts where the configuration says."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,24 +82,17 @@ def test_validation_sees_photographs_at_full_and_at_half_size(trained: Path, mon
     assert figures["correlation"] == pytest.approx(float(torch.corrcoef(torch.stack([guesses, truth]))[0, 1]), abs=1e-4)
 
 
-def test_it_starts_from_an_unpacked_checkpoint_and_hands_the_sr_stage_its_head(trained: Path, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "tiny.safetensors"
-    assert main(["calibrate", "--config", str(trained), "--out", str(checkpoint), "--pairs", "2"]) == 0
-    write_photos(tmp_path, "train", [(100, 140)])
-    write_photos(tmp_path, "val", [(80, 70)])
-    table = tiny_table(tmp_path, steps=1)
-    table["allosr2"] |= {"head_lr": 0.0, "encoder_lr": 0.0}
-    config = tmp_path / "again.toml"
-    config.write_text(to_toml(table), encoding="utf-8")
-    run = tmp_path / "run"
-    assert main(["unpack", str(checkpoint), "--config", str(config)]) == 0
-    assert main(["head", "--config", str(config)]) == 0
-    head, unpacked = (load_file(run / name / "snr_head.safetensors") for name in ("head", "unpacked"))
-    assert any(not torch.equal(value, unpacked[name]) for name, value in head.items())
-    sources = [str(run / "unpacked"), str(run / "head")]
-    assert main(["allosr2", "--config", str(config), "--init-from", *sources]) == 0
-    after = load_file(run / "allosr2" / "snr_head.safetensors")
-    assert all(torch.equal(value, after[name]) for name, value in head.items())  # head_lr 0
+def test_a_head_older_than_the_encoder_is_not_put_into_a_checkpoint(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = Path(load_config(trained).run.dir), tmp_path / "tiny.safetensors"
+    assert main(["head", "--config", str(trained)]) == 0
+    written = (run / "allosr2" / "encoder.safetensors").stat().st_mtime
+    os.utime(run / "head" / "snr_head.safetensors", (written - 1, written - 1))
+    assert main(["calibrate", "--config", str(trained), "--out", str(out), "--pairs", "2"]) == 1
+    assert "is older: move" in capsys.readouterr().err and not out.exists()
+    os.utime(run / "head" / "snr_head.safetensors", (written + 1, written + 1))
+    assert main(["calibrate", "--config", str(trained), "--out", str(out), "--pairs", "2"]) == 0
 
 
 def test_without_a_stage_before_it_the_missing_command_is_named(

@@ -257,6 +257,8 @@ def test_own_manifest_is_sound_and_test_photos_are_not_trained_on() -> None:
     counts = {split: sum(p.split == split for p in manifest.photos) for split in photos.SPLITS}
     assert counts == {"train": 550, "val": 16, "val-dense": 22, "test": 41, "real-lq": 27}
     assert len({p.sha256 for p in manifest.photos}) == len(manifest.photos)
+    packages = {split: {p.package for p in manifest.photos if p.split == split} for split in photos.SPLITS}
+    assert not packages["val-dense"] & packages["train"]  # nor on another picture of the same people
 
 
 def test_load_split_errors_give_the_command(tmp_path: Path) -> None:
