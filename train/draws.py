@@ -36,8 +36,15 @@ class Draws:
         return self._own(torch.randn(samples * self.parts, *shape, generator=self.generator), samples)
 
     def noise_like(self, z: Tensor) -> Tensor:
-        """Standard normal of the shape, type and device of z, whose first dimension is samples."""
-        return self.randn(*z.shape).to(z)
+        """Standard normal of the shape, type and device of z, whose first dimension is samples.
+
+        Drawn where z is: a processor would keep an accelerator waiting.
+        """
+        if z.device.type == "cpu":
+            return self.randn(*z.shape).to(z)
+        rng = torch.Generator(z.device).manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
+        whole = torch.randn(z.shape[0] * self.parts, *z.shape[1:], generator=rng, device=z.device)
+        return self._own(whole, z.shape[0]).to(z)
 
     def common(self, count: int) -> Tensor:
         """`count` uniform numbers in [0, 1) that are the same for every sample."""

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
     """(1 - weight) first + weight second, the calibrated t* included; the record of both trainings is kept.
 
+    The size of the crops they were trained on may differ: the smaller one is stated.
+
     AlloSR2Error for adapters (the mean of two factors is not that of their products), other configurations or priors.
     """
     if not 0.0 <= weight <= 1.0:
@@ -33,8 +35,8 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
         if one.config.adapter:
             raise AlloSR2Error(f"expected checkpoints with a prior of their own; got an adapter for {one.config.base}")
     t_star = round((1.0 - weight) * first.config.t_star + weight * second.config.t_star, 4)
-    config = dataclasses.replace(second.config, t_star=t_star)
-    other = dataclasses.replace(first.config, t_star=t_star)
+    common = {"t_star": t_star, "trained_size": min(first.config.trained_size, second.config.trained_size)}
+    config, other = (dataclasses.replace(one.config, **common) for one in (second, first))
     if config != other:
         fields = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != getattr(other, f.name)]
         raise AlloSR2Error(f"expected checkpoints of one configuration; they differ in {', '.join(fields)}")
@@ -48,7 +50,7 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
     return Checkpoint(config, record, tensors)
 
 
-def _told(path: Path) -> tuple[str, str]:
+def told(path: Path) -> tuple[str, str]:
     """Title and licence of a checkpoint file, which may state neither."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
@@ -65,7 +67,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     first, second = load_checkpoint(arguments.first), load_checkpoint(arguments.second)
     mixed = mix(first, second, arguments.weight)
-    titles, licences = zip(_told(arguments.first), _told(arguments.second), strict=True)
+    titles, licences = zip(told(arguments.first), told(arguments.second), strict=True)
     write_checkpoint(
         arguments.out,
         mixed.config,

@@ -56,9 +56,11 @@ def test_what_does_not_belong_together_is_refused(first: Checkpoint) -> None:
         mix(first, first, 1.5)
     with pytest.raises(AlloSR2Error, match="one prior and autoencoder; flow"):
         mix(first, moved(first, FLOW), 0.5)
-    other = Checkpoint(dataclasses.replace(first.config, trained_size=64), {}, first.tensors)
-    with pytest.raises(AlloSR2Error, match="they differ in trained_size"):
+    other = Checkpoint(dataclasses.replace(first.config, tile_size=64), {}, first.tensors)
+    with pytest.raises(AlloSR2Error, match="they differ in tile_size"):
         mix(first, other, 0.5)
+    smaller = Checkpoint(dataclasses.replace(first.config, trained_size=64), {}, first.tensors)
+    assert mix(first, smaller, 0.9).config.trained_size == mix(smaller, first, 0.9).config.trained_size == 64
     adapter = Checkpoint(dataclasses.replace(first.config, adapter={"transformer": ["x"], "vae_encoder": []}), {}, {})
     with pytest.raises(AlloSR2Error, match="prior of their own; got an adapter"):
         mix(first, adapter, 0.5)
