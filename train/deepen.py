@@ -4,7 +4,8 @@ python -m train deepen [CHECKPOINT] --blocks 6,6,6 --out FILE
 
 The new blocks come last in their levels. Their second convolution is zero, so they pass on what they get, in the prior
 as in the SR flow (Chen et al. 2016, Net2Net, arXiv 1511.05641, section 2.2): what was learned is kept, and the prior
-that ATM and the drift are measured against stays the same function.
+that ATM and the drift are measured against stays the same function. Deepened alike, two checkpoints of one prior still
+have one prior and can be mixed. The file is written in fp16.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 def deepened(checkpoint: Checkpoint, blocks: tuple[int, ...]) -> Checkpoint:
     """The same functions, from networks with `blocks` residual blocks per level.
 
-    AlloSR2Error for an adapter or a transformer, for another number of levels, and for fewer blocks than there are.
+    AlloSR2Error for an adapter or a transformer, another number of levels, fewer blocks than there are, or as many.
     """
     network = checkpoint.build_network()  # an adapter is refused here
     if not isinstance(network, VelocityUNet):
@@ -49,13 +50,16 @@ def deepened(checkpoint: Checkpoint, blocks: tuple[int, ...]) -> Checkpoint:
     before = network.params.blocks
     if len(blocks) != len(before) or any(new < old for new, old in zip(blocks, before, strict=True)):
         raise AlloSR2Error(f"expected {len(before)} levels of at least {before} blocks; got {blocks}")
+    if blocks == before:
+        raise AlloSR2Error(f"expected more blocks than the {before} there are; got as many")
     spec = {**checkpoint.config.network, "blocks": list(blocks)}
     prior, tuned = (_filled(spec, part) for part in (checkpoint.build_prior(), network))
     kept = {name: value for name, value in checkpoint.tensors.items() if not name.startswith((FLOW, LORA_FLOW))}
     tensors = {FLOW + name: value for name, value in prior.state_dict().items()}
     tensors |= {LORA_FLOW + name: value for name, value in export_diff(prior, tuned, HOST_FLOW).items()}
     config = dataclasses.replace(checkpoint.config, network=spec)
-    record = {**checkpoint.training, "deepened": {"from": list(before), "to": list(blocks)}}
+    steps = [*checkpoint.training.get("deepened", []), {"from": list(before), "to": list(blocks)}]
+    record = {**checkpoint.training, "deepened": steps}
     return Checkpoint(config, record, tensors | kept)
 
 

@@ -1,7 +1,7 @@
 """Random numbers of a training step: a function of (seed, step) and of the sample's place in the global batch.
 
-However many processes or passes share a batch, sample i of it sees the same noise and the same times. Each draws the
-numbers of the whole batch, which costs next to nothing, and keeps the rows of its own samples.
+However many processes or passes share a batch, sample i of it sees the same noise and the same times, on one kind of
+device. Each draws the numbers of the whole batch, which costs next to nothing, and keeps the rows of its own samples.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             state = self.state[p]
             if not state:
-                state["step"] = torch.zeros((), device=p.device)  # the fused update wants it there
-                state["mean"], state["power"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"], state["mean"], state["power"] = torch.zeros(()), torch.zeros_like(p), torch.zeros_like(p)
+            state["step"] = state["step"].to(p.device)  # where the fused update wants it, and loading does not put it
         states = [self.state[p] for p in parameters]
         adamw(
             parameters,

@@ -1,7 +1,9 @@
 """Turn a checkpoint back into a run folder: to go on training, or to fine-tune the embedded one on other photographs.
 
-python -m train unpack [CHECKPOINT] --config train/configs/mini.toml
-python -m train allosr2 --config train/configs/mini.toml --init-from <run>/unpacked
+python -m train unpack [CHECKPOINT] --config train/configs/mini_continue.toml
+python -m train allosr2 --config train/configs/mini_continue.toml --init-from <run>/unpacked
+
+The configuration must describe the checkpoint's networks; by default both are the embedded one's.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> int:
     """`python -m train unpack [CHECKPOINT] [--config ...]`."""
     parser = argparse.ArgumentParser(prog="python -m train unpack", description=__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=embedded_path())
-    parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
+    parser.add_argument("--config", type=Path, default=Path("train/configs/mini_continue.toml"))
     arguments = parser.parse_args(argv)
     config, checkpoint = load_config(arguments.config), load_checkpoint(arguments.checkpoint)
     try:  # the configuration must describe the networks of the checkpoint
