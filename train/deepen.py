@@ -26,7 +26,6 @@ from allosr2_core.checkpoint import (
     Checkpoint,
     embedded_path,
     load_checkpoint,
-    write_checkpoint,
 )
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks import build_network
@@ -34,7 +33,7 @@ from allosr2_core.unet import VelocityUNet
 from allosr2_core.weight_diff import export_diff
 
 from .data import mix_seed
-from .mix import told
+from .mix import write_from
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +84,6 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     deeper = deepened(load_checkpoint(arguments.checkpoint), arguments.blocks)
-    title, license = told(arguments.checkpoint)
-    write_checkpoint(
-        arguments.out, deeper.config, deeper.training, deeper.tensors, dtype=torch.float16, title=title, license=license
-    )
+    write_from(arguments.out, deeper, [arguments.checkpoint])
     log.info("%s: %s with blocks %s", arguments.out, arguments.checkpoint.name, arguments.blocks)
     return 0

@@ -38,10 +38,8 @@ class Draws:
     def noise_like(self, z: Tensor) -> Tensor:
         """Standard normal of the shape, type and device of z, whose first dimension is samples.
 
-        Drawn where z is: a processor would keep an accelerator waiting.
+        Drawn where z is, so that an accelerator does not wait for the processor.
         """
-        if z.device.type == "cpu":
-            return self.randn(*z.shape).to(z)
         rng = torch.Generator(z.device).manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
         whole = torch.randn(z.shape[0] * self.parts, *z.shape[1:], generator=rng, device=z.device)
         return self._own(whole, z.shape[0]).to(z)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -50,7 +51,21 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
     return Checkpoint(config, record, tensors)
 
 
-def told(path: Path) -> tuple[str, str]:
+def write_from(out: Path, checkpoint: Checkpoint, sources: Sequence[Path]) -> None:
+    """Write a checkpoint made out of the files `sources`, in fp16, with their titles and licences."""
+    titles, licences = zip(*(_told(path) for path in sources), strict=True)
+    write_checkpoint(
+        out,
+        checkpoint.config,
+        checkpoint.training,
+        checkpoint.tensors,
+        dtype=torch.float16,
+        title=" and ".join(dict.fromkeys(titles)),
+        license=" and ".join(dict.fromkeys(licences)),
+    )
+
+
+def _told(path: Path) -> tuple[str, str]:
     """Title and licence of a checkpoint file, which may state neither."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
@@ -67,15 +82,6 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     first, second = load_checkpoint(arguments.first), load_checkpoint(arguments.second)
     mixed = mix(first, second, arguments.weight)
-    titles, licences = zip(told(arguments.first), told(arguments.second), strict=True)
-    write_checkpoint(
-        arguments.out,
-        mixed.config,
-        mixed.training,
-        mixed.tensors,
-        dtype=torch.float16,
-        title=" and ".join(dict.fromkeys(titles)),
-        license=" and ".join(dict.fromkeys(licences)),
-    )
+    write_from(arguments.out, mixed, [arguments.first, arguments.second])
     log.info("%s: %g of %s in %s", arguments.out, arguments.weight, arguments.second.name, arguments.first.name)
     return 0
