@@ -23,7 +23,7 @@ from allosr2_core.losses.grain import grain_excess
 from allosr2_core.losses.lattice import checker_excess, checker_share, lattice_excess, repeat_excess
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier, reconstruction
-from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, log_rho, paired_rho
+from allosr2_core.snr import head_loss, log_rho, paired_rho
 
 from .config import Config
 from .data import bicubic_up, mix_seed, random_window, sharpened, training_crops
@@ -31,14 +31,12 @@ from .degradation import SCALE, degrade
 from .distances import load_distance
 from .draws import Draws
 from .metrics.lattice import LATTICE_PERIODS, lattice, repeat
-from .models import latent_channels
+from .models import build_snr_head
 from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture, validation_crops
 from .prior import flow_matching_error
 from .stage import Stage
 from .tuned import flux_of, tuned_networks
 
-HEAD_HIDDEN, HEAD_LEVELS = 64, 3
-"""Width and depth of the SNR head."""
 MAX_SHIFT = 4.0
 """Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
 GRIDS = (1, 2, 4)
@@ -88,7 +86,7 @@ class AlloSR2Stage(Stage):
             {
                 "velocity": self.velocity.network,
                 "encoder": self.codec.network.encoder,
-                "snr_head": SNRHead(SNRHeadParams(latent_channels(config), HEAD_HIDDEN, HEAD_LEVELS)),
+                "snr_head": build_snr_head(config),
             }
         )
         if self.stage.decoder_lr:

@@ -34,13 +34,12 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
 from allosr2_core.networks import NullFlux
 from allosr2_core.patch_autoencoder import PatchAutoencoder
-from allosr2_core.snr import SNRHead, SNRHeadParams, calibrated_t, paired_rho
+from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
 
-from .allosr2 import HEAD_HIDDEN, HEAD_LEVELS
 from .config import Config, load_config
 from .data import bicubic_up, training_crops
 from .degradation import SCALE
-from .models import codec_spec, network_spec
+from .models import build_snr_head, codec_spec, network_spec
 from .stages import STAGES
 from .state import load_export
 from .tuned import Tuned, tuned_networks
@@ -104,20 +103,19 @@ def main(argv: list[str]) -> int:
 
     velocity, codec = tuned_networks(config, "allosr2")
     channels, downscale = channels_and_downscale(codec.network.params)
-    head = SNRHead(SNRHeadParams(channels, HEAD_HIDDEN, HEAD_LEVELS))
-    tuned = {"velocity": velocity.network, "encoder": codec.network.encoder, "snr_head": head}
+    head = build_snr_head(config)
+    tuned = {"velocity": velocity.network, "encoder": codec.network.encoder}
     if config.allosr2.decoder_lr:
         tuned["decoder"] = codec.network.decoder
     for name, module in tuned.items():
         load_export(module, folder / "allosr2" / f"{name}.safetensors")
     later, encoder = folder / "head" / "snr_head.safetensors", folder / "allosr2" / "encoder.safetensors"
-    if later.exists():
-        if later.stat().st_mtime < encoder.stat().st_mtime:
-            raise AlloSR2Error(
-                f"expected a head trained on {encoder}; {later} is older: move {later.parent} away, "
-                "and run `python -m train head` again"
-            )
-        load_export(head, later)
+    if later.exists() and later.stat().st_mtime < encoder.stat().st_mtime:
+        raise AlloSR2Error(
+            f"expected a head trained on {encoder}; {later} is older: move {later.parent} away, "
+            "and run `python -m train head` again"
+        )
+    load_export(head, later if later.exists() else folder / "allosr2" / "snr_head.safetensors")
     rho = measure_rho(config, codec, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)
     quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]

@@ -234,6 +234,8 @@ class HeadConfig:
     """Stage 4: the SNR head alone, on the finished encoder."""
 
     optim: OptimConfig
+    hidden: int
+    """Width of the head, in the SR stage as in this one."""
     crop: int
     """Side of its high-resolution crops, px; larger than the SR stage's, nearer to whole pictures."""
     zoom: tuple[float, float]

@@ -7,23 +7,24 @@ network runs. Where z_L does not tell how much detail was lost, the head falls b
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from allosr2_core.flow import t_from_rho
-from allosr2_core.snr import SNRHead, SNRHeadParams, head_loss, paired_map, paired_rho
+from allosr2_core.snr import SNRHead, head_loss, paired_map, paired_rho
 
-from .allosr2 import HEAD_HIDDEN, HEAD_LEVELS
 from .config import Config
 from .data import PhotoCrops, bicubic_up, mix_seed, training_crops
 from .degradation import SCALE, STRENGTHS, degrade
 from .draws import Draws
-from .models import latent_channels
+from .models import build_snr_head
 from .preview import Preview, validation_crops
 from .stage import Stage
 from .state import load_export
@@ -31,6 +32,10 @@ from .tuned import tuned_codec
 
 SR_STAGE = "allosr2"
 VALIDATION_SIDE = 512
+WIDE = "conv_in.weight"
+"""A weight of the head with as many rows as the head is wide."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,19 @@ class Example:
         return Example(self.lr.to(device), self.z_lr.to(device), self.z_hr.to(device))
 
 
+def _start(head: SNRHead, path: Path) -> None:
+    """Fill the head from the SR stage's; one of another width is left alone, and this one starts anew."""
+    if path.exists() and (width := len(load_file(path)[WIDE])) != head.params.hidden:
+        log.info("head: %s is %d wide; one of %d starts anew", path, width, head.params.hidden)
+        return
+    load_export(head, path)
+
+
 class HeadStage(Stage):
-    """log rho from z_L; see `allosr2_core.snr.head_loss`. Starts from the run's SR stage: its encoder and its head."""
+    """log rho from z_L; see `allosr2_core.snr.head_loss`.
+
+    Starts from the run's SR stage: its encoder and its head, if that is as wide.
+    """
 
     name: ClassVar[str] = "head"
 
@@ -60,8 +76,8 @@ class HeadStage(Stage):
         self.codec = tuned_codec(config, SR_STAGE)
         load_export(self.codec.network.encoder, source / "encoder.safetensors")
         self.codec.requires_grad_(False)
-        head = SNRHead(SNRHeadParams(latent_channels(config), HEAD_HIDDEN, HEAD_LEVELS))
-        load_export(head, source / "snr_head.safetensors")
+        head = build_snr_head(config)
+        _start(head, source / "snr_head.safetensors")
         self.trained = nn.ModuleDict({"snr_head": head})
         self.to(memory_format=torch.channels_last)
         self.validation = [

@@ -13,6 +13,7 @@ from allosr2_core.bases import assign, read_tensors
 from allosr2_core.codecs import Codec
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks import NullFlux, build_network
+from allosr2_core.snr import SNRHead, SNRHeadParams
 
 from .config import Config
 from .state import load_export
@@ -20,6 +21,8 @@ from .state import load_export
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CODEC_EXPORT, PRIOR_EXPORT = "autoencoder/autoencoder.safetensors", "prior/velocity.safetensors"
 """Where the first two stages leave their results in a run folder."""
+HEAD_LEVELS = 3
+"""How often the SNR head halves the resolution."""
 
 
 def codec_spec(config: Config) -> dict[str, Any]:
@@ -45,6 +48,11 @@ def network_spec(config: Config) -> dict[str, Any]:
 def build_velocity(config: Config) -> nn.Module:
     """A velocity network of the configured type, on the codec's latents, with fresh weights."""
     return build_network(network_spec(config))
+
+
+def build_snr_head(config: Config) -> SNRHead:
+    """An SNR head of the configured width, on the codec's latents, with fresh weights."""
+    return SNRHead(SNRHeadParams(latent_channels(config), config.head.hidden, HEAD_LEVELS))
 
 
 def load_codec(config: Config) -> Codec:

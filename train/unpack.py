@@ -19,7 +19,7 @@ from allosr2_core.checkpoint import Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 
 from .config import load_config
-from .models import build_codec, build_velocity
+from .models import build_codec, build_snr_head, build_velocity
 from .state import RECORD, export
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def main(argv: list[str]) -> int:
     try:  # the configuration must describe the networks of the checkpoint
         build_velocity(config).load_state_dict(checkpoint.build_network().state_dict())
         build_codec(config).load_state_dict(checkpoint.build_autoencoder().state_dict())
+        build_snr_head(config).load_state_dict(checkpoint.build_snr_head().state_dict())
     except RuntimeError as error:
         raise AlloSR2Error(f"{arguments.config.name} describes other networks than the checkpoint: {error}") from error
     log.info("--init-from %s", unpack(checkpoint, Path(config.run.dir)))

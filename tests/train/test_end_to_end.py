@@ -317,10 +317,16 @@ def test_a_run_that_starts_from_another_keeps_its_history_and_may_freeze_the_dec
         torch.testing.assert_close(value, plain[f"decoder.{key}"], atol=2e-3, rtol=2e-3)
 
 
-def test_a_checkpoint_of_other_networks_is_not_unpacked(trained: tuple[Path, Config], tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["network", "head"])
+def test_a_checkpoint_of_other_networks_is_not_unpacked(
+    trained: tuple[Path, Config], tmp_path: Path, other: str
+) -> None:
     path, _ = trained
     table = tiny_table(tmp_path)
-    table["network"]["params"]["channels"] = [8, 16]
+    if other == "network":
+        table["network"]["params"]["channels"] = [8, 16]
+    else:
+        table["head"]["hidden"] *= 2
     config = tmp_path / "wide.toml"
     config.write_text(to_toml(table), encoding="utf-8")
     assert main(["unpack", str(path), "--config", str(config)]) == 1

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.snr import paired_rho
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
@@ -93,6 +94,26 @@ def test_a_head_older_than_the_encoder_is_not_put_into_a_checkpoint(
     assert "is older: move" in capsys.readouterr().err and not out.exists()
     os.utime(run / "head" / "snr_head.safetensors", (written + 1, written + 1))
     assert main(["calibrate", "--config", str(trained), "--out", str(out), "--pairs", "2"]) == 0
+
+
+def test_a_head_of_another_width_starts_anew_and_is_the_one_in_the_checkpoint(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, table, out = Path(load_config(trained).run.dir), tiny_table(tmp_path), tmp_path / "wide.safetensors"
+    table["data"]["root"], table["head"]["hidden"] = load_config(trained).data.root, 24
+    config = tmp_path / "wide.toml"
+    config.write_text(to_toml(table), encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    for stage in ("autoencoder", "prior", "allosr2"):
+        (tmp_path / "run" / stage).symlink_to(source / stage)
+    with caplog.at_level("INFO"):
+        assert main(["head", "--config", str(config)]) == 0
+    assert "is 64 wide; one of 24 starts anew" in caplog.text
+    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
+    written = load_checkpoint(out).build_snr_head().state_dict()
+    assert written["conv_in.weight"].shape[0] == 24
+    trained_head = load_file(tmp_path / "run" / "head" / "snr_head.safetensors")
+    assert all(torch.equal(trained_head[name].half().float(), value) for name, value in written.items())
 
 
 def test_without_a_stage_before_it_the_missing_command_is_named(
