@@ -10,6 +10,7 @@ another chroma subsampling, which phones, messengers and the web add to the publ
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ SCALE = 4
 Strength = Literal["mild", "real", "severe"]
 STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 KERNEL_SIZES = tuple(range(7, 22, 2))
+FFT_SIDE = 9
+"""Kernels of this side or larger are applied in the frequency domain: at 21 px a third to a quarter of the time."""
 RESIZE_MODES = ("area", "bilinear", "bicubic")
 MOTION_PROBABILITY = 0.2
 MOTION_LENGTH = (2.0, 9.0)
@@ -216,10 +219,25 @@ def motion_kernel(length: float, angle: float) -> Tensor:
 
 def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     """Correlate every channel with one kernel, reflecting (or, on tiny pictures, replicating) at the border."""
-    pad = kernel.shape[-1] // 2
+    side, pad = kernel.shape[-1], kernel.shape[-1] // 2
     mode = "reflect" if min(x.shape[-2:]) > pad else "replicate"
     padded = F.pad(x, (pad, pad, pad, pad), mode=mode)
-    return F.conv2d(padded.transpose(0, 1), kernel[None, None]).transpose(0, 1)
+    if side < FFT_SIDE:
+        return F.conv2d(padded.transpose(0, 1), kernel[None, None]).transpose(0, 1)
+    height, width = padded.shape[-2:]
+    size = fast_length(height), fast_length(width)  # what wraps around lands in the rows and columns left out
+    spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel.flip(0, 1), s=size)
+    return torch.fft.irfft2(spectrum, s=size)[..., side - 1 : height, side - 1 : width]
+
+
+@functools.cache
+def fast_length(length: int) -> int:
+    """The next length without prime factors above 5, for which Fourier transforms are fast."""
+    rest = length
+    for factor in (2, 3, 5):
+        while rest % factor == 0:
+            rest //= factor
+    return length if rest == 1 else fast_length(length + 1)
 
 
 # --- resize, noise, JPEG ------------------------------------------------------------------------------------------
@@ -239,8 +257,9 @@ def _noise(x: Tensor, rng: torch.Generator, ranges: Round) -> Tensor:
     shape = (1, 1, *x.shape[-2:]) if grey else x.shape
     if _uniform(rng) < 0.5:
         return (x + torch.randn(shape, generator=rng) * (_uniform(rng, *ranges.gaussian_noise) / 255)).clamp(0, 1)
-    source = (x.mean(dim=1, keepdim=True) if grey else x).clamp(0, 1).mul(255).round().div(255)
-    levels = 2 ** math.ceil(math.log2(max(2, len(torch.unique(source)))))
+    source = (x.mean(dim=1, keepdim=True) if grey else x).clamp(0, 1).mul(255).round()
+    used = int(torch.bincount(source.flatten().long(), minlength=256).count_nonzero())
+    levels, source = 2 ** math.ceil(math.log2(max(2, used))), source.div(255)
     shot = torch.poisson(source * levels, generator=rng) / levels - source
     return (x + shot * _uniform(rng, *ranges.poisson_noise)).clamp(0, 1)
 
