@@ -91,7 +91,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
             "grain": 0.1,
             "decode": 0.1,
         },
-        "head": {"optim": dict(optim), "hidden": 64, "crop": 64, "zoom": [0.5, 2.0], "flat_share": 1.0},
+        "head": {"optim": dict(optim), "hidden": 16, "crop": 64, "zoom": [0.5, 2.0], "flat_share": 1.0},
     }
 
 

@@ -108,7 +108,7 @@ def test_a_head_of_another_width_starts_anew_and_is_the_one_in_the_checkpoint(
         (tmp_path / "run" / stage).symlink_to(source / stage)
     with caplog.at_level("INFO"):
         assert main(["head", "--config", str(config)]) == 0
-    assert "is 64 wide; one of 24 starts anew" in caplog.text
+    assert "is 16 wide; one of 24 starts anew" in caplog.text
     assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
     written = load_checkpoint(out).build_snr_head().state_dict()
     assert written["conv_in.weight"].shape[0] == 24
