@@ -10,7 +10,6 @@ another chroma subsampling, which phones, messengers and the web add to the publ
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
@@ -225,19 +225,11 @@ def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     if side < FFT_SIDE:
         return F.conv2d(padded.transpose(0, 1), kernel[None, None]).transpose(0, 1)
     height, width = padded.shape[-2:]
-    size = fast_length(height), fast_length(width)  # what wraps around lands in the rows and columns left out
+    size = [
+        next_fast_len(extent, real=True) for extent in (height, width)
+    ]  # what wraps around lands in the rows and columns left out
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel.flip(0, 1), s=size)
     return torch.fft.irfft2(spectrum, s=size)[..., side - 1 : height, side - 1 : width]
-
-
-@functools.cache
-def fast_length(length: int) -> int:
-    """The next length without prime factors above 5, for which Fourier transforms are fast."""
-    rest = length
-    for factor in (2, 3, 5):
-        while rest % factor == 0:
-            rest //= factor
-    return length if rest == 1 else fast_length(length + 1)
 
 
 # --- resize, noise, JPEG ------------------------------------------------------------------------------------------

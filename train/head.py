@@ -32,8 +32,6 @@ from .tuned import tuned_codec
 
 SR_STAGE = "allosr2"
 VALIDATION_SIDE = 512
-WIDE = "conv_in.weight"
-"""A weight of the head with as many rows as the head is wide."""
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +52,11 @@ class Example:
 
 def _start(head: SNRHead, path: Path) -> None:
     """Fill the head from the SR stage's; one of another width is left alone, and this one starts anew."""
-    if path.exists() and (width := len(load_file(path)[WIDE])) != head.params.hidden:
+    width = len(load_file(path)["conv_in.weight"]) if path.exists() else head.params.hidden
+    if width == head.params.hidden:
+        load_export(head, path)
+    else:
         log.info("head: %s is %d wide; one of %d starts anew", path, width, head.params.hidden)
-        return
-    load_export(head, path)
 
 
 class HeadStage(Stage):

@@ -16,7 +16,6 @@ from train.degradation import (
     Round,
     Strength,
     degrade,
-    fast_length,
     filter2d,
     gaussian_kernel,
     jpeg,
@@ -360,10 +359,6 @@ def test_filter2d_correlates_and_keeps_the_size(side: int) -> None:
 def test_filter2d_replicates_the_border_of_tiny_pictures() -> None:
     flat = torch.full((1, 3, 5, 2), 0.3)
     torch.testing.assert_close(filter2d(flat, sinc_kernel(1.0, 21)), flat)
-
-
-def test_a_fast_length_is_the_next_without_large_factors() -> None:
-    assert [fast_length(n) for n in (1, 7, 128, 148, 211)] == [1, 8, 128, 150, 216]
 
 
 def test_jpeg_loses_more_at_a_lower_quality() -> None:
