@@ -14,7 +14,7 @@ from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.families import FAMILIES
 
 if TYPE_CHECKING:
-    from .host import Spec
+    from .spec import Spec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,9 @@ import torch
 from torch import Tensor
 
 from ..allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
-from ..allosr2_core.checkpoint_config import AlloSR2Config
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.exact_decode import exact_tile_count, exact_tiled
 from ..allosr2_core.flow import VelocityFn
-from ..allosr2_core.snr import SNRHead
 from ..allosr2_core.tiling import tile_count, tiled_apply
 from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks, flow_plan
 from ..allosr2_core.upscale import encode as core_encode
@@ -37,7 +34,9 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
+    from ..allosr2_core.checkpoint_config import AlloSR2Config
     from .conditioning import Prompt
+    from .spec import Spec
 
 FOLDER = "allosr2"
 ATTACHMENT = "allosr2"
@@ -49,19 +48,6 @@ BLEND_OVERLAP = 64
 """px that neighbouring tiles share when a decode is blended."""
 SMALLEST_TILE = 64
 """px; the last size tried when the device runs out of memory."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What travels on an ALLOSR2 socket: a checkpoint without the weights that MODEL and VAE carry."""
-
-    name: str
-    """Name of the checkpoint in the loader's list."""
-    config: AlloSR2Config
-    snr_head: SNRHead | None
-    """Predicts log rho from z_L; some ten thousand parameters, kept on the CPU."""
-    null: tuple[Tensor, Tensor] | None
-    """Context [1, T, D] and pooled text [1, V] of the empty prompt of an adapter."""
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

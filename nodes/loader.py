@@ -10,6 +10,7 @@ from ..allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
 from ..allosr2_core.errors import AlloSR2Error
 from . import conditioning, host, host_base, host_objects
 from .sockets import AlloSR2
+from .spec import Spec
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -92,5 +93,5 @@ class AlloSR2Loader(io.ComfyNode):
             raise AlloSR2Error(f"{checkpoint!r} brings its own MODEL and VAE: disconnect the loader's inputs")
         else:
             model, vae = host_objects.build_model(loaded, strength), host_objects.build_vae(loaded, strength)
-        spec = host.Spec(checkpoint, loaded.config, loaded.build_snr_head(), loaded.null)
+        spec = Spec(checkpoint, loaded.config, loaded.build_snr_head(), loaded.null)
         return io.NodeOutput(model, vae, spec, conditioning.of_checkpoint(spec))

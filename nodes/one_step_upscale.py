@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
     from torch import Tensor
 
+    from .spec import Spec
+
 
 class AlloSR2OneStepUpscale(io.ComfyNode):
     """image -> bicubic -> encode -> one step -> LATENT."""
@@ -98,7 +100,7 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         cls,
         model: ModelPatcher,
         vae: VAE,
-        allosr2: host.Spec,
+        allosr2: Spec,
         image: Tensor,
         scale: float,
         target_long_edge: int,

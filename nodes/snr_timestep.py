@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..allosr2_core.checkpoint_config import AlloSR2Config
+    from .spec import Spec
 
 AUTO = "auto"
 
@@ -84,7 +85,7 @@ class SNRTimestepEstimate(io.ComfyNode):
         cls,
         image: Tensor,
         vae: VAE,
-        allosr2: host.Spec,
+        allosr2: Spec,
         scale: float,
         method: str,
         manual_t: float,

@@ -157,6 +157,7 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
     from allosr2_pack.allosr2_core.errors import AlloSR2Error
     from allosr2_pack.allosr2_core.families import FAMILIES
     from allosr2_pack.nodes import conditioning, host, host_base
+    from allosr2_pack.nodes.spec import Spec
 
     cpu = torch.device("cpu")
 
@@ -244,7 +245,7 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
         z, t = torch.randn(1, channels, 8, 10, generator=generator), torch.tensor([0.3])
         pixels = torch.rand(1, 4 * down, 5 * down, 3, generator=generator)
         before = (digest(base.model), digest(vae.first_stage_model))
-        spec = host.Spec(family, checkpoint.config, None, checkpoint.null)
+        spec = Spec(family, checkpoint.config, None, checkpoint.null)
         prompt = conditioning.prompt_for(spec, None)
         plain_v, plain_z = host.velocity(base, tuple(z.shape), prompt)(z, t), vae.encode(pixels)
         tuned, encoder = host_base.on_base(checkpoint, family, base, vae, 0.7)
