@@ -102,7 +102,7 @@ def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Co
         "allosr2": stage | {"perceptual_from": 0, "atm_from": 0} | settings | {"optim": optim}
     }
     table["data"] |= {"crop": ablation.crop}
-    run = {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": optim["steps"]}
+    run = {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": 0}
     table["run"] |= run
     return from_table(Config, json.loads(json.dumps(table)), f"variants.{name}")
 

@@ -37,7 +37,7 @@ class RunConfig:
     log_every: int
     """Steps between lines of log.jsonl."""
     preview_every: int
-    """Steps between preview strips."""
+    """Steps between preview strips; one more at the start and at the end. 0: none."""
     tensorboard: bool
     """Whether figures go to TensorBoard too, in the stage's folder (needs the package tensorboard)."""
 

@@ -256,7 +256,7 @@ def run_stage(
             strip(shown.rows, folder / "previews" / f"{run.step:06d}.png")
 
     with Interrupted() as interrupted, journal or nullcontext():
-        if run.step == 0:
+        if run.step == 0 and settings.preview_every:
             preview()  # where a run with --init-from starts
         started = saved = time.monotonic()
         latest: dict[str, Tensor] = {}
@@ -269,7 +269,7 @@ def run_stage(
                 means |= {"grad_norm": norm, "seconds": run.seconds + now - started}
                 if journal is not None:
                     journal.steps(run.step, optim.batch, means)
-            if run.step % settings.preview_every == 0 or run.step == last:
+            if settings.preview_every and (run.step % settings.preview_every == 0 or run.step == last):
                 preview()
             if now - saved > 60 * settings.save_minutes:
                 run.save(folder, now - started)

@@ -34,7 +34,7 @@ def test_every_shipped_variant_differs_in_its_own_settings_only() -> None:
         }
         assert changed == set(settings), name
     assert variant_config(ablation, base, "full", 2).run.seed == 2
-    assert full.allosr2.lattice == ablation.allosr2["lattice"] != base.allosr2.lattice
+    assert full.allosr2.optim.steps == ablation.optim["steps"] != base.allosr2.optim.steps
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (root / "ablation.toml").write_text(to_toml(settings), encoding="utf-8")
     return root
+
+
+def test_settings_of_the_whole_ablation_hold_in_every_variant(study: Path) -> None:
+    ablation = load_ablation(study / "ablation.toml")
+    base = load_config(Path(ablation.base))
+    configs = [variant_config(ablation, base, name, 1) for name in ablation.variants]
+    assert [config.allosr2.lattice for config in configs] == [0.3, 0.3] and base.allosr2.lattice != 0.3
 
 
 def test_runs_are_made_once_and_go_on(

@@ -1,5 +1,6 @@
 """The training loop on a problem of sixteen numbers: resuming, interrupts, diverging, what is written."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -140,6 +141,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_state(config:
         run_stage(Toy(config, nan_at=4), config)
     assert_equal(state_of(config), before)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_previews_can_be_left_out(tmp_path: Path) -> None:
+    """A run without them ends with the same state, to the bit."""
+    plain, silent = in_folder(tmp_path / "plain"), in_folder(tmp_path / "silent")
+    silent = dataclasses.replace(silent, run=dataclasses.replace(silent.run, preview_every=0))
+    run_stage(Toy(plain), plain)
+    assert run_stage(Toy(silent), silent) == 10
+    folder = Path(silent.run.dir) / "toy"
+    assert not list((folder / "previews").iterdir())
+    assert "val_" not in (folder / "log.jsonl").read_text()
+    assert_equal(state_of(silent), state_of(plain))
 
 
 def test_what_a_run_leaves_behind(config: Config) -> None:
