@@ -1,12 +1,12 @@
 """What each part of the method is worth: variants of one configuration, equal in steps, data and seeds.
 
 python -m train ablate --config train/ablation.toml [--only full,no_atm] [--seeds 1] [--hours 2.5]
-    [--table] [--sheet docs/ablation.jpg]
+    [--table] [--sheet docs/ablation.jpg [--photos european-honey-bee.jpg,citrus-fruits.jpg]]
 
 Runs what is missing, one variant and seed after the other, and goes on where it stopped when it is called again.
 --table and --sheet only show what is there. Figures are those of the validation photographs at the end of each run:
-mean and standard deviation over the seeds. The sheet has a row per photograph and a column per variant, in the order of
-the file.
+mean and standard deviation over the seeds. The sheet has a row per photograph: the input, the variants in the order of
+the file, the photograph itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import shutil
 import statistics
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image import load_image, save_image
 
-from .allosr2 import AlloSR2Stage
+from .allosr2 import AlloSR2Stage, validation_pairs
 from .config import Config, from_table, load_config
+from .data import bicubic_up
+from .degradation import SCALE
 from .eval_data import evenly
 from .loop import run_stage
 from .metrics import MetricSuite, load_metric_suite
@@ -136,7 +138,7 @@ def figures(stage: AlloSR2Stage, suite: MetricSuite, pictures: Path) -> dict[str
         four = suite.measure(result.four_steps, suite.reference(hr))
         rows.append(measured | {"curvature": result.curvature, "gap_4_steps": measured["psnr_y"] - four["psnr_y"]})
         latents.append(result.z_hr)
-        save_image(pictures / f"{number:02d}.png", result.picture[0].permute(1, 2, 0))
+        save_image(pictures / picture_name(number), result.picture[0].permute(1, 2, 0))
     means = {}
     for name in rows[0]:
         values = [row[name] for row in rows if math.isfinite(row[name])]
@@ -165,21 +167,39 @@ def table(found: Mapping[str, list[Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def sheet(ablation: Ablation, rows: int = 6, side: int = 192) -> Tensor:
-    """Rows of one photograph's centre by every finished variant (its first finished seed), as [1, 3, H, W]."""
+def sheet(ablation: Ablation, base: Config, photos: Sequence[str] = (), rows: int = 6, side: int = 192) -> Tensor:
+    """Rows of validation photographs' centres, as [1, 3, H, W]: the input, every finished variant, the photograph.
+
+    A variant is shown by its first finished seed. `photos`: file names, in order; else `rows` of them, evenly spread.
+    """
     runs = [Path(ablation.dir) / f"{name}-{seed}" for name in ablation.variants for seed in ablation.seeds]
     first = {run.name.rpartition("-")[0]: run for run in reversed(runs) if (run / FIGURES).exists()}
     folders = [first[name] / PICTURES for name in ablation.variants if name in first]
     if not folders:
         raise AlloSR2Error(f"expected finished runs in {ablation.dir}; there is none")
-    names = evenly(sorted(path.relative_to(folders[0]) for path in folders[0].iterdir()), rows)
-    crops = [[centre_crop(_rgb(folder / name), side) for folder in folders] for name in names]
-    smallest = min(crop.shape[-1] for row in crops for crop in row)
-    return tile_rows([[crop[..., :smallest, :smallest] for crop in row] for row in crops])
+    pairs = validation_pairs(base)
+    unknown = sorted(set(photos) - pairs.keys())
+    if unknown:
+        raise AlloSR2Error(
+            f"--photos: expected names of validation photographs ({', '.join(pairs)}); got {', '.join(unknown)}"
+        )
+    grid = []
+    for photo in photos or evenly(list(pairs), rows):
+        hr, lr = pairs[photo]
+        results = [load_image(folder / picture_name(list(pairs).index(photo))).rgb_HWC for folder in folders]
+        pictures = [bicubic_up(lr, SCALE), *(rgb.permute(2, 0, 1)[None] for rgb in results), hr]
+        grid.append([centre_crop(_bytes(picture), side) for picture in pictures])
+    smallest = min(crop.shape[-1] for row in grid for crop in row)
+    return tile_rows([[crop[..., :smallest, :smallest] for crop in row] for row in grid])
 
 
-def _rgb(path: Path) -> np.ndarray:
-    return load_image(path).rgb_HWC.mul(255).round().byte().numpy()
+def picture_name(number: int) -> str:
+    """File of a variant's result for the validation pair of this number."""
+    return f"{number:02d}.png"
+
+
+def _bytes(picture_1CHW: Tensor) -> np.ndarray:
+    return picture_1CHW[0].permute(1, 2, 0).mul(255).round().byte().numpy()
 
 
 def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:
@@ -193,6 +213,10 @@ def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:
     return found
 
 
+def _listed(names: str | None) -> list[str]:
+    return names.split(",") if names else []
+
+
 def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train ablate", description=__doc__)
@@ -203,10 +227,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--root", type=Path, default=Path("data"), help="where the metrics' weights are")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--sheet", type=Path, help="draw the pictures of what is there; run nothing")
+    parser.add_argument("--photos", help="validation photographs on the sheet, separated by commas (default: six)")
     arguments = parser.parse_args(argv)
     ablation = load_ablation(arguments.config)
     base = load_config(Path(ablation.base))
-    names = arguments.only.split(",") if arguments.only else list(ablation.variants)
+    names = _listed(arguments.only) or list(ablation.variants)
     unknown = sorted(set(names) - ablation.variants.keys())
     if unknown:
         raise AlloSR2Error(
@@ -214,7 +239,7 @@ def main(argv: list[str]) -> int:
         )
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
-        save_image(arguments.sheet, sheet(ablation)[0].permute(1, 2, 0))
+        save_image(arguments.sheet, sheet(ablation, base, _listed(arguments.photos))[0].permute(1, 2, 0))
     if not (arguments.table or arguments.sheet):
         suite, deadline = load_metric_suite(arguments.root), time.monotonic() + 3600 * arguments.hours
         for seed in ablation.seeds[: arguments.seeds]:

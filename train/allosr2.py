@@ -32,6 +32,7 @@ from .distances import load_distance
 from .draws import Draws
 from .metrics.lattice import LATTICE_PERIODS, lattice, repeat
 from .models import build_snr_head
+from .photos import load_split
 from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture, validation_crops
 from .prior import flow_matching_error
 from .stage import Stage
@@ -60,6 +61,20 @@ class Restored:
     t_error: float
     """Guessed time against the pair's own."""
     curvature: float
+
+
+def validation_pairs(config: Config) -> dict[str, tuple[Tensor, Tensor]]:
+    """Validation photograph -> (crop [1, 3, H, W], its version degraded at `real` [1, 3, H/4, W/4]), in [0, 1].
+
+    Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
+    """
+    names = [path.name for path in load_split(Path(config.data.root), "val")]
+    centre, busy = (validation_crops(config, VALIDATION_SIDE, crop) for crop in (centre_crop, busiest_crop))
+    crops = dict(zip(names[::2], centre[::2], strict=True)) | dict(zip(names[1::2], busy[1::2], strict=True))
+    return {
+        name: (hr, degrade(hr, "real", torch.Generator().manual_seed(number), SCALE))
+        for number, (name, hr) in enumerate(crops.items())
+    }
 
 
 class AlloSR2Stage(Stage):
@@ -95,12 +110,7 @@ class AlloSR2Stage(Stage):
         distances = {name: load_distance(name, data_root) for name in dict.fromkeys(self.stage.trunks)}
         self.trunks = nn.ModuleList(distances[name] for name in self.stage.trunks)  # a name may have several turns
         self.to(memory_format=torch.channels_last)
-        # Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
-        centre, busy = (validation_crops(config, VALIDATION_SIDE, crop) for crop in (centre_crop, busiest_crop))
-        self.validation = [
-            (hr, degrade(hr, "real", torch.Generator().manual_seed(i), SCALE))
-            for i, hr in enumerate(centre[::2] + busy[1::2])
-        ]
+        self.validation = list(validation_pairs(config).values())
 
     def dataset(self, start: int) -> Dataset:
         return training_crops(self.config, self.name, start, self.optim.steps * self.optim.batch, degraded=True)

@@ -101,11 +101,16 @@ def test_runs_are_made_once_and_go_on(
     capsys.readouterr()
     assert main([*command, "--table"]) == 0
     assert capsys.readouterr().out.count("| 2 |") == 2
-    assert main([*command, "--sheet", str(study / "sheet.png")]) == 0
-    with Image.open(study / "sheet.png") as sheet:
-        assert sheet.size == (2 * 64 + 4, 64)  # one photograph, two variants
-        left, right = (sheet.crop((x, 0, x + 64, 64)).tobytes() for x in (0, 68))
-    assert left != right
+    for chosen in ([], ["--photos", "0.png"]):
+        assert main([*command, "--sheet", str(study / "sheet.png"), *chosen]) == 0
+        with Image.open(study / "sheet.png") as sheet:
+            assert sheet.size == (4 * 64 + 3 * 4, 64)  # input, two variants, photograph
+            cells = [sheet.crop((x, 0, x + 64, 64)).tobytes() for x in range(0, 4 * 68, 68)]
+        assert len(set(cells)) == 4
+    capsys.readouterr()
+    assert main([*command, "--sheet", str(study / "none.png"), "--photos", "moon.png"]) == 1
+    assert "expected names of validation photographs (0.png); got moon.png" in capsys.readouterr().err
+    assert not (study / "none.png").exists()
 
 
 def test_the_table_gives_mean_and_deviation() -> None:
