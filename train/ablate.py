@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,7 +39,7 @@ from .eval_data import evenly
 from .loop import run_stage
 from .metrics import MetricSuite, load_metric_suite
 from .models import CODEC_EXPORT, PRIOR_EXPORT
-from .preview import centre_crop, tile_rows
+from .preview import tile_rows
 from .prior import flow_matching_error
 from .run_log import LOG
 from .state import load_export, write_atomically
@@ -183,14 +182,16 @@ def sheet(ablation: Ablation, base: Config, photos: Sequence[str] = (), rows: in
         raise AlloSR2Error(
             f"--photos: expected names of validation photographs ({', '.join(pairs)}); got {', '.join(unknown)}"
         )
+    numbers = {photo: number for number, photo in enumerate(pairs)}
+    chosen = photos or evenly(list(pairs), rows)
+    side = min(side, *(extent for photo in chosen for extent in pairs[photo][0].shape[-2:]))
     grid = []
-    for photo in photos or evenly(list(pairs), rows):
+    for photo in chosen:
         hr, lr = pairs[photo]
-        results = [load_image(folder / picture_name(list(pairs).index(photo))).rgb_HWC for folder in folders]
+        results = [load_image(folder / picture_name(numbers[photo])).rgb_HWC for folder in folders]
         pictures = [bicubic_up(lr, SCALE), *(rgb.permute(2, 0, 1)[None] for rgb in results), hr]
-        grid.append([centre_crop(_bytes(picture), side) for picture in pictures])
-    smallest = min(crop.shape[-1] for row in grid for crop in row)
-    return tile_rows([[crop[..., :smallest, :smallest] for crop in row] for row in grid])
+        grid.append([_centre(picture, side) for picture in pictures])
+    return tile_rows(grid)
 
 
 def picture_name(number: int) -> str:
@@ -198,8 +199,9 @@ def picture_name(number: int) -> str:
     return f"{number:02d}.png"
 
 
-def _bytes(picture_1CHW: Tensor) -> np.ndarray:
-    return picture_1CHW[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+def _centre(picture: Tensor, side: int) -> Tensor:
+    top, left = ((extent - side) // 2 for extent in picture.shape[-2:])
+    return picture[..., top : top + side, left : left + side]
 
 
 def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:

@@ -225,9 +225,8 @@ def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
     if side < FFT_SIDE:
         return F.conv2d(padded.transpose(0, 1), kernel[None, None]).transpose(0, 1)
     height, width = padded.shape[-2:]
-    size = [
-        next_fast_len(extent, real=True) for extent in (height, width)
-    ]  # what wraps around lands in the rows and columns left out
+    # What wraps around lands in the rows and columns left out.
+    size = [next_fast_len(extent, real=True) for extent in (height, width)]
     spectrum = torch.fft.rfft2(padded, s=size) * torch.fft.rfft2(kernel.flip(0, 1), s=size)
     return torch.fft.irfft2(spectrum, s=size)[..., side - 1 : height, side - 1 : width]
 

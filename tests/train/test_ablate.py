@@ -42,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base that has been trained, and an ablation of two variants and two seeds on it."""
     root = tmp_path_factory.mktemp("ablation")
     write_photos(root, "train", [(100, 140)])
-    write_photos(root, "val", [(96, 70)])
+    write_photos(root, "val", [(96, 70), (80, 100)])
     config = root / "tiny.toml"
     config.write_text(to_toml(tiny_table(root, steps=2)), encoding="utf-8")
     assert run_autoencoder(config) == 0
@@ -101,15 +101,16 @@ def test_runs_are_made_once_and_go_on(
     capsys.readouterr()
     assert main([*command, "--table"]) == 0
     assert capsys.readouterr().out.count("| 2 |") == 2
-    for chosen in ([], ["--photos", "0.png"]):
-        assert main([*command, "--sheet", str(study / "sheet.png"), *chosen]) == 0
-        with Image.open(study / "sheet.png") as sheet:
-            assert sheet.size == (4 * 64 + 3 * 4, 64)  # input, two variants, photograph
-            cells = [sheet.crop((x, 0, x + 64, 64)).tobytes() for x in range(0, 4 * 68, 68)]
-        assert len(set(cells)) == 4
+    assert main([*command, "--sheet", str(study / "sheet.png")]) == 0
+    assert main([*command, "--sheet", str(study / "second.png"), "--photos", "1.png"]) == 0
+    with Image.open(study / "sheet.png") as sheet, Image.open(study / "second.png") as second:
+        assert sheet.size == (4 * 64 + 3 * 4, 2 * 64 + 4)  # input, two variants, photograph
+        assert second.tobytes() == sheet.crop((0, 68, sheet.width, sheet.height)).tobytes()
+        cells = [sheet.crop((x, y, x + 64, y + 64)).tobytes() for x in range(0, 4 * 68, 68) for y in (0, 68)]
+    assert len(set(cells)) == 8
     capsys.readouterr()
     assert main([*command, "--sheet", str(study / "none.png"), "--photos", "moon.png"]) == 1
-    assert "expected names of validation photographs (0.png); got moon.png" in capsys.readouterr().err
+    assert "expected names of validation photographs (0.png, 1.png); got moon.png" in capsys.readouterr().err
     assert not (study / "none.png").exists()
 
 
