@@ -39,7 +39,7 @@ from .eval_data import evenly
 from .loop import run_stage
 from .metrics import MetricSuite, load_metric_suite
 from .models import CODEC_EXPORT, PRIOR_EXPORT
-from .preview import tile_rows
+from .preview import centre, tile_rows
 from .prior import flow_matching_error
 from .run_log import LOG
 from .state import load_export, write_atomically
@@ -190,18 +190,13 @@ def sheet(ablation: Ablation, base: Config, photos: Sequence[str] = (), rows: in
         hr, lr = pairs[photo]
         results = [load_image(folder / picture_name(numbers[photo])).rgb_HWC for folder in folders]
         pictures = [bicubic_up(lr, SCALE), *(rgb.permute(2, 0, 1)[None] for rgb in results), hr]
-        grid.append([_centre(picture, side) for picture in pictures])
+        grid.append([centre(picture, side) for picture in pictures])
     return tile_rows(grid)
 
 
 def picture_name(number: int) -> str:
     """File of a variant's result for the validation pair of this number."""
     return f"{number:02d}.png"
-
-
-def _centre(picture: Tensor, side: int) -> Tensor:
-    top, left = ((extent - side) // 2 for extent in picture.shape[-2:])
-    return picture[..., top : top + side, left : left + side]
 
 
 def collect(ablation: Ablation) -> dict[str, list[Mapping[str, float]]]:
@@ -239,6 +234,8 @@ def main(argv: list[str]) -> int:
         raise AlloSR2Error(
             f"--only: expected names of variants ({', '.join(ablation.variants)}); got {', '.join(unknown)}"
         )
+    if arguments.photos and not arguments.sheet:
+        raise AlloSR2Error("--photos chooses the rows of a sheet: expected --sheet FILE beside it")
     if arguments.sheet:
         arguments.sheet.parent.mkdir(parents=True, exist_ok=True)
         save_image(arguments.sheet, sheet(ablation, base, _listed(arguments.photos))[0].permute(1, 2, 0))

@@ -26,14 +26,14 @@ from allosr2_core.losses.reconstruction import charbonnier, reconstruction
 from allosr2_core.snr import head_loss, log_rho, paired_rho
 
 from .config import Config
-from .data import bicubic_up, mix_seed, random_window, sharpened, training_crops
+from .data import bicubic_up, decode_cached, mix_seed, random_window, sharpened, training_crops
 from .degradation import SCALE, degrade
 from .distances import load_distance
 from .draws import Draws
 from .metrics.lattice import LATTICE_PERIODS, lattice, repeat
 from .models import build_snr_head
 from .photos import load_split
-from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture, validation_crops
+from .preview import Preview, busiest_crop, centre_crop, psnr, to_picture
 from .prior import flow_matching_error
 from .stage import Stage
 from .tuned import flux_of, tuned_networks
@@ -68,13 +68,12 @@ def validation_pairs(config: Config) -> dict[str, tuple[Tensor, Tensor]]:
 
     Every other photograph by its busiest part: centres are mostly smooth; dots show on fur and grass.
     """
-    names = [path.name for path in load_split(Path(config.data.root), "val")]
-    centre, busy = (validation_crops(config, VALIDATION_SIDE, crop) for crop in (centre_crop, busiest_crop))
-    crops = dict(zip(names[::2], centre[::2], strict=True)) | dict(zip(names[1::2], busy[1::2], strict=True))
-    return {
-        name: (hr, degrade(hr, "real", torch.Generator().manual_seed(number), SCALE))
-        for number, (name, hr) in enumerate(crops.items())
-    }
+    pairs = {}
+    for number, path in enumerate(load_split(Path(config.data.root), "val")):
+        crop = busiest_crop if number % 2 else centre_crop
+        hr = crop(decode_cached(path, Path(config.data.cache)), VALIDATION_SIDE)
+        pairs[path.name] = (hr, degrade(hr, "real", torch.Generator().manual_seed(number), SCALE))
+    return pairs
 
 
 class AlloSR2Stage(Stage):

@@ -1,10 +1,10 @@
 """The perceptual distances that the SR stage is trained with, by name. What evaluation measures is in train.metrics.
 
-"alex_l2" is ST-LPIPS on a trunk that pools by root mean square (see `trunks.STLPIPS`); "texture_*" compare means and
-covariances of features in the form of DISTS; "lite0_smooth" blurs before every stride. "hed_smooth" is VGG16, the only
-trunk here that sees pixels at full size, pooling by root mean square; evaluation's HED-DISTS has its weights in another
-form. "st_lpips_alex" and "efficientnet_lite0" are the published networks, kept for comparisons: trained against them, a
-network paints dots and checkerboards.
+"alex_l2" and "vgg_l2" are ST-LPIPS on trunks that pool by root mean square (see `trunks.STLPIPS`); "texture_*" compare
+means and covariances of features in the form of DISTS; "lite0_smooth" blurs before every stride; "hed_smooth" is VGG16
+of an edge detector, pooling by root mean square. Evaluation's ST-LPIPS and VGG-DISTS have the weights of "vgg_l2", its
+HED-DISTS those of "hed_smooth", with the published pooling. "st_lpips_alex" and "efficientnet_lite0" are the published
+networks, kept for comparisons: trained against them, a network paints dots and checkerboards.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
     "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
     "alex_l2": lambda root: load_st_lpips("alex_l2", root),
     "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
+    "vgg_l2": lambda root: load_st_lpips("vgg_l2", root),
+    "texture_vgg_l2": lambda root: FeatureDistance(load_st_lpips("vgg_l2", root), texture_distance),
     "lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), feature_distance),
     "hed_smooth": lambda root: FeatureDistance(load_hed_vgg(root, smooth=True, stages=HED_DEPTH), feature_distance),
     "texture_hed_smooth": lambda root: FeatureDistance(

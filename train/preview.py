@@ -90,7 +90,7 @@ def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:
     Rows go side by side in `columns` columns; what does not fill the last line stays black. Written atomically.
     """
     side = min(256, *(p.shape[-1] for row in rows for p in row))
-    cells = [torch.cat([_centre(p, side) for p in row], dim=2) for row in rows]
+    cells = [torch.cat([centre(p, side)[0] for p in row], dim=2) for row in rows]
     cells += [torch.zeros_like(cells[0])] * (-len(cells) % columns)
     lines = [torch.cat(cells[i : i + columns], dim=2) for i in range(0, len(cells), columns)]
     sheet = torch.cat(lines, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
@@ -99,6 +99,7 @@ def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:
     temporary.replace(path)
 
 
-def _centre(picture: Tensor, side: int) -> Tensor:
-    top, left = (picture.shape[-2] - side) // 2, (picture.shape[-1] - side) // 2
-    return picture[0, :, top : top + side, left : left + side]
+def centre(picture: Tensor, side: int) -> Tensor:
+    """The central square [..., side, side] of a picture [..., H, W]."""
+    top, left = ((extent - side) // 2 for extent in picture.shape[-2:])
+    return picture[..., top : top + side, left : left + side]

@@ -11,7 +11,7 @@ coarse, carry no dropout or batch statistics, and run under bf16 autocast (dista
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ def unit_normalise(x_BCHW: Tensor, eps: float = 1e-10) -> Tensor:
 
 # ------------------------------------------------------------------------------------------------------------ ST-LPIPS
 
+STNet = Literal["alex", "alex_l2", "vgg", "vgg_l2"]
+
 
 def binomial() -> Tensor:
     """[1 2 1] x [1 2 1] / 16."""
@@ -74,10 +76,14 @@ class BlurPool(nn.Module):
 
 
 class L2Pool(nn.Module):
-    """Root mean square over 3 x 3, stride 1: where max pooling sees the strongest response alone."""
+    """Root mean square over k x k, stride 1: where max pooling sees the strongest response alone."""
+
+    def __init__(self, kernel: int = 3) -> None:
+        super().__init__()
+        self.kernel = kernel
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return F.avg_pool2d(x_BCHW.square(), kernel_size=3, stride=1).add(1e-12).sqrt()
+        return F.avg_pool2d(x_BCHW.square(), self.kernel, stride=1).add(1e-12).sqrt()
 
 
 def blurred(weight: Tensor) -> Tensor:
@@ -114,11 +120,12 @@ def _alex_slices(*, smooth: bool) -> list[list[nn.Module]]:
     ]
 
 
-def _vgg_slices() -> list[list[nn.Module]]:
+def _vgg_slices(*, smooth: bool) -> list[list[nn.Module]]:
+    pool = lambda: L2Pool(2) if smooth else nn.MaxPool2d(kernel_size=2, stride=1)  # noqa: E731
     slices: list[list[nn.Module]] = []
     width = 3
     for stage, (channels, convs) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
-        layers: list[nn.Module] = [nn.MaxPool2d(kernel_size=2, stride=1), BlurPool(width)] if stage else []
+        layers: list[nn.Module] = [pool(), BlurPool(width)] if stage else []
         for _ in range(convs):
             layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
             width = channels
@@ -144,17 +151,17 @@ class InputScaling(nn.Module):
 class STLPIPS(FeatureTrunk):
     """Shift-tolerant LPIPS. forward(x, y) -> (B,), 0 = same picture, lower = closer; differentiable in x and y.
 
-    Module names follow the published state dict, so it loads strictly. "alex_l2" is not the published metric: it pools
-    by root mean square, as DISTS does. A network trained against max pooling learns to paint single dots, for each wins
-    every 3 x 3 window it lies in.
+    Module names follow the published state dict, so it loads strictly. "alex_l2" and "vgg_l2" are not the published
+    metric: they pool by root mean square, as DISTS does. A network trained against max pooling learns to paint single
+    dots, for each wins every window it lies in.
     """
 
-    def __init__(self, net: Literal["alex", "alex_l2", "vgg"]) -> None:
+    def __init__(self, net: STNet) -> None:
         super().__init__()
-        if net not in ("alex", "alex_l2", "vgg"):
-            raise AlloSR2Error(f"ST-LPIPS trunk must be 'alex', 'alex_l2' or 'vgg', got {net!r}")
-        slices = _vgg_slices() if net == "vgg" else _alex_slices(smooth=net == "alex_l2")
-        widths = (64, 128, 256, 512, 512) if net == "vgg" else (64, 192, 384, 256, 256)
+        if net not in get_args(STNet):
+            raise AlloSR2Error(f"ST-LPIPS trunk must be {' or '.join(map(repr, get_args(STNet)))}, got {net!r}")
+        slices = (_vgg_slices if net.startswith("vgg") else _alex_slices)(smooth=net.endswith("_l2"))
+        widths = (64, 128, 256, 512, 512) if net.startswith("vgg") else (64, 192, 384, 256, 256)
         self.scaling_layer = InputScaling()
         self.net = nn.Module()
         index = 0  # layers are numbered through all slices
@@ -198,7 +205,7 @@ class STLPIPS(FeatureTrunk):
         return lambda x_BCHW: self.distance(self.features(x_BCHW), maps_y)
 
 
-def load_st_lpips(net: Literal["alex", "alex_l2", "vgg"], root: Path | str) -> STLPIPS:
+def load_st_lpips(net: STNet, root: Path | str) -> STLPIPS:
     """Published ST-LPIPS weights, fetched into `root` on first use."""
     model = STLPIPS(net)
     path = ensure("st-lpips", root) / f"{net.removesuffix('_l2')}_shift_tolerant.pth"

@@ -112,6 +112,8 @@ def test_runs_are_made_once_and_go_on(
     assert main([*command, "--sheet", str(study / "none.png"), "--photos", "moon.png"]) == 1
     assert "expected names of validation photographs (0.png, 1.png); got moon.png" in capsys.readouterr().err
     assert not (study / "none.png").exists()
+    assert main([*command, "--table", "--photos", "1.png"]) == 1
+    assert "expected --sheet FILE beside it" in capsys.readouterr().err
 
 
 def test_the_table_gives_mean_and_deviation() -> None:

@@ -24,7 +24,9 @@ from train.trunks import (
 )
 
 
-@pytest.fixture(scope="module", params=["alex", "alex_l2", "vgg", "lite0", "lite0_smooth", "hed", "hed_smooth"])
+@pytest.fixture(
+    scope="module", params=["alex", "alex_l2", "vgg", "vgg_l2", "lite0", "lite0_smooth", "hed", "hed_smooth"]
+)
 def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
     torch.manual_seed(0)
     if request.param.startswith("lite0"):
@@ -117,6 +119,19 @@ def test_smooth_pooling_is_a_root_mean_square_and_a_dot_does_not_win_its_window(
     dot = torch.zeros(1, 1, 5, 5)
     dot[0, 0, 2, 2] = 1.0
     assert torch.allclose(L2Pool()(dot), torch.full((1, 1, 3, 3), 1 / 3))  # a maximum would be 1 at all nine
+    assert torch.allclose(L2Pool(2)(flat), torch.full((1, 1, 4, 4), 0.7))
+    assert L2Pool(2)(dot)[0, 0, 1:3, 1:3].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_vgg_l2_has_the_names_and_sizes_of_the_published_one_and_other_features() -> None:
+    torch.manual_seed(3)
+    published, smooth = STLPIPS("vgg"), STLPIPS("vgg_l2")
+    smooth.load_state_dict(published.state_dict(), strict=True)
+    x = picture()
+    maps, others = published.features(x), smooth.features(x)
+    assert [m.shape for m in maps] == [m.shape for m in others]
+    assert torch.equal(maps[0], others[0])  # before the first pooling
+    assert not torch.allclose(maps[1], others[1], atol=1e-3)
 
 
 def test_a_convolution_and_its_blur_are_one_convolution() -> None:
