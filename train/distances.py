@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.perceptual import feature_distance, texture_distance
 
-from .trunks import FeatureTrunk, load_efficientnet_lite0, load_hed_vgg, load_st_lpips
+from .trunks import FeatureTrunk, load_efficientnet, load_hed_vgg, load_st_lpips
 
 
 class FeatureDistance(nn.Module):
@@ -39,17 +39,19 @@ HED_DEPTH = 4
 
 DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
     "st_lpips_alex": lambda root: load_st_lpips("alex", root),
-    "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet_lite0(root), feature_distance),
+    "efficientnet_lite0": lambda root: FeatureDistance(load_efficientnet("lite0", root), feature_distance),
     "alex_l2": lambda root: load_st_lpips("alex_l2", root),
     "texture_alex_l2": lambda root: FeatureDistance(load_st_lpips("alex_l2", root), texture_distance),
     "vgg_l2": lambda root: load_st_lpips("vgg_l2", root),
     "texture_vgg_l2": lambda root: FeatureDistance(load_st_lpips("vgg_l2", root), texture_distance),
-    "lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), feature_distance),
+    "lite0_smooth": lambda root: FeatureDistance(load_efficientnet("lite0", root, smooth=True), feature_distance),
     "hed_smooth": lambda root: FeatureDistance(load_hed_vgg(root, smooth=True, stages=HED_DEPTH), feature_distance),
     "texture_hed_smooth": lambda root: FeatureDistance(
         load_hed_vgg(root, smooth=True, stages=HED_DEPTH), texture_distance
     ),
-    "texture_lite0_smooth": lambda root: FeatureDistance(load_efficientnet_lite0(root, smooth=True), texture_distance),
+    "texture_lite0_smooth": lambda root: FeatureDistance(
+        load_efficientnet("lite0", root, smooth=True), texture_distance
+    ),
 }
 """Perceptual distances by the names that configurations use."""
 

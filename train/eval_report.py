@@ -18,6 +18,7 @@ TITLES = {
     "st_lpips_vgg": "ST-LPIPS (vgg)",
     "hed_dists": "HED-DISTS",
     "vgg_dists": "VGG-DISTS",
+    "lite_dists": "Lite-DISTS",
     "niqe": "NIQE",
     "lattice_4": "lattice 4",
     "lattice_8": "lattice 8",

@@ -1,10 +1,11 @@
 """Frozen feature trunks whose every weight comes from a Python package (see wheels.py).
 
     load_st_lpips("alex" | "vgg", root)   ST-LPIPS (Ghildyal & Liu 2022), the complete published metric, differentiable
-    load_efficientnet_lite0(root)         ImageNet classifier, four stages, cheap: a second trunk for the training loss
+    load_efficientnet("lite0", root)      ImageNet classifier, four stages, cheap: a trunk of the training loss
+    load_efficientnet("lite2", root)      its larger relative: for evaluation only, no loss may use it
     load_hed_vgg(root)                    VGG16 of the HED edge detector, five stages: the trunk of HED-DISTS
 
-All three take RGB float BCHW in [0, 1], normalise it themselves, have `.features(x) -> list of B,C,h,w` from fine to
+They take RGB float BCHW in [0, 1], normalise it themselves, have `.features(x) -> list of B,C,h,w` from fine to
 coarse, carry no dropout or batch statistics, and run under bf16 autocast (distances are computed in fp32 either way).
 """
 
@@ -216,25 +217,26 @@ def load_st_lpips(net: STNet, root: Path | str) -> STLPIPS:
     return model
 
 
-# -------------------------------------------------------------------------------------------------- EfficientNet-Lite0
+# --------------------------------------------------------------------------------------------------- EfficientNet-Lite
 
-# (kernel, stride, expansion, channels) of the first eleven blocks of EfficientNet-Lite0 (Tan & Le 2019, table 1,
-# without squeeze-excitation and with ReLU6); the remaining blocks and the classifier are not used.
-LITE0_BLOCKS = (
-    (3, 1, 1, 16),
-    (3, 2, 6, 24),
-    (3, 1, 6, 24),
-    (5, 2, 6, 40),
-    (5, 1, 6, 40),
-    (3, 2, 6, 80),
-    (3, 1, 6, 80),
-    (3, 1, 6, 80),
-    (5, 1, 6, 112),
-    (5, 1, 6, 112),
-    (5, 1, 6, 112),
-)
-LITE0_TAPS = (0, 2, 4, 10)  # block outputs at 1/2, 1/4, 1/8, 1/16 of the image: 16, 24, 40, 112 channels
-LITE0_BN_EPS = 1e-3
+# (kernel, stride, expansion) of the first five stages of EfficientNet-Lite (Tan & Le 2019, table 1, without
+# squeeze-excitation and with ReLU6); the remaining stages and the classifier are not used.
+LITE_STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6))
+LITE_SIZES = {
+    "lite0": ((16, 24, 40, 80, 112), (1, 2, 2, 3, 3)),
+    "lite2": ((16, 24, 48, 88, 120), (1, 3, 3, 4, 4)),
+}
+"""Channels and blocks of each stage."""
+LITE_TAPS = (0, 1, 2, 4)  # stages whose output is compared: 1/2, 1/4, 1/8 and 1/16 of the image
+LITE_BN_EPS = 1e-3
+
+
+def lite_blocks(version: str) -> list[list[tuple[int, int, int, int]]]:
+    """(kernel, stride, expansion, channels) of every block, by stages; only a stage's first block has its stride."""
+    return [
+        [(kernel, stride if number == 0 else 1, expansion, channels) for number in range(depth)]
+        for (kernel, stride, expansion), channels, depth in zip(LITE_STAGES, *LITE_SIZES[version], strict=True)
+    ]
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -272,23 +274,25 @@ class InvertedResidual(nn.Module):
         return x_BCHW + h if self.residual else h
 
 
-class EfficientNetLite0(FeatureTrunk):
-    """First eleven blocks of EfficientNet-Lite0. features(x) -> 4 maps: 16 x H/2, 24 x H/4, 40 x H/8, 112 x H/16.
+class EfficientNetLite(FeatureTrunk):
+    """First stages of EfficientNet-Lite0 or -Lite2. features(x) -> 4 maps, at 1/2, 1/4, 1/8 and 1/16 of the size.
 
     `smooth`: strides are preceded by a blur (Zhang 2019), with the same weights. As published, the first layer takes
     every other pixel: a checkerboard of single pixels looks like a change of tone to it, and a network trained against
     it paints one.
     """
 
-    def __init__(self, *, smooth: bool = False) -> None:
+    def __init__(self, version: Literal["lite0", "lite2"], *, smooth: bool = False) -> None:
         super().__init__()
         self.stem = SamePadConv2d(3, 32, 3, stride=2)
-        blocks: list[nn.Module] = []
-        width = 32
-        for kernel, stride, expansion, channels in LITE0_BLOCKS:
-            blocks.append(InvertedResidual(kernel, stride, expansion, width, channels))
-            width = channels
-        self.blocks = nn.ModuleList(blocks)
+        stages, width = [], 32
+        for blocks in lite_blocks(version):
+            stage = nn.Sequential()
+            for kernel, stride, expansion, channels in blocks:
+                stage.append(InvertedResidual(kernel, stride, expansion, width, channels))
+                width = channels
+            stages.append(stage)
+        self.stages = nn.ModuleList(stages)
         for module in self.modules():
             if isinstance(module, SamePadConv2d):
                 module.smooth = smooth
@@ -299,9 +303,9 @@ class EfficientNetLite0(FeatureTrunk):
         # the Lite family's own input range; ImageNet mean/std would cost some confidence on real photos
         x = F.relu6(self.stem((x_BCHW * 255.0 - 127.0) / 128.0))
         maps = []
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            if number in LITE0_TAPS:
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if number in LITE_TAPS:
                 maps.append(x)
         return maps
 
@@ -313,28 +317,34 @@ def fold_batch_norm(state: Mapping[str, Tensor], conv: str, norm: str, eps: floa
     return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
 
 
-def lite0_state(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published EfficientNet-Lite0 state dict -> state dict of EfficientNetLite0 (batch norms folded)."""
+def lite_state(published: Mapping[str, Tensor], version: str) -> dict[str, Tensor]:
+    """Published EfficientNet-Lite state dict -> state dict of EfficientNetLite (batch norms folded)."""
     state: dict[str, Tensor] = {}
 
     def fold(ours: str, conv: str, norm: str) -> None:
-        state[f"{ours}.weight"], state[f"{ours}.bias"] = fold_batch_norm(published, conv, norm, LITE0_BN_EPS)
+        state[f"{ours}.weight"], state[f"{ours}.bias"] = fold_batch_norm(published, conv, norm, LITE_BN_EPS)
 
     fold("stem", "_conv_stem", "_bn0")
-    for number, (_, _, expansion, _) in enumerate(LITE0_BLOCKS):
-        theirs = f"_blocks.{number}"
-        if expansion != 1:
-            fold(f"blocks.{number}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
-        fold(f"blocks.{number}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
-        fold(f"blocks.{number}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
+    count = 0  # blocks are numbered through all stages
+    for stage, blocks in enumerate(lite_blocks(version)):
+        for number, (_, _, expansion, _) in enumerate(blocks):
+            ours, theirs = f"stages.{stage}.{number}", f"_blocks.{count}"
+            if expansion != 1:
+                fold(f"{ours}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
+            fold(f"{ours}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+            fold(f"{ours}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
+            count += 1
     return state
 
 
-def load_efficientnet_lite0(root: Path | str, *, smooth: bool = False) -> EfficientNetLite0:
-    """Published EfficientNet-Lite0 weights, fetched into `root` on first use."""
-    model = EfficientNetLite0(smooth=smooth)
-    path = ensure("efficientnet-lite0", root) / "efficientnet-lite0.pth"
-    model.load_state_dict(lite0_state(torch.load(path, map_location="cpu", weights_only=True)), strict=True)
+def load_efficientnet(
+    version: Literal["lite0", "lite2"], root: Path | str, *, smooth: bool = False
+) -> EfficientNetLite:
+    """Published EfficientNet-Lite weights, fetched into `root` on first use."""
+    model = EfficientNetLite(version, smooth=smooth)
+    path = ensure(f"efficientnet-{version}", root) / f"efficientnet-{version}.pth"
+    published = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(lite_state(published, version), strict=True)
     return model
 
 

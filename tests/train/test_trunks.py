@@ -1,36 +1,41 @@
 """Feature trunks: formulas and contracts on random weights, no network. test_weights.py has the real ones."""
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as functional
 from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
+from train import distances
+from train.distances import DISTANCES
 from train.trunks import (
     HEDVGG16,
-    LITE0_BLOCKS,
-    LITE0_BN_EPS,
+    LITE_BN_EPS,
     STLPIPS,
     BlurPool,
     BlurredConv,
-    EfficientNetLite0,
+    EfficientNetLite,
     FeatureTrunk,
     L2Pool,
     SamePadConv2d,
     fold_batch_norm,
     hed_dataset_names,
-    lite0_state,
+    lite_blocks,
+    lite_state,
     unit_normalise,
 )
 
 
 @pytest.fixture(
-    scope="module", params=["alex", "alex_l2", "vgg", "vgg_l2", "lite0", "lite0_smooth", "hed", "hed_smooth"]
+    scope="module", params=["alex", "alex_l2", "vgg", "vgg_l2", "lite0", "lite0_smooth", "lite2", "hed", "hed_smooth"]
 )
 def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
     torch.manual_seed(0)
-    if request.param.startswith("lite0"):
-        return EfficientNetLite0(smooth=request.param == "lite0_smooth")
+    if request.param.startswith("lite"):
+        version, _, smooth = request.param.partition("_")
+        return EfficientNetLite(version, smooth=bool(smooth))
     if request.param.startswith("hed"):
         return HEDVGG16(smooth=True, stages=4) if request.param == "hed_smooth" else HEDVGG16()
     return STLPIPS(request.param)
@@ -168,7 +173,7 @@ def test_st_lpips_refuses_another_trunk() -> None:
         STLPIPS("squeeze")  # type: ignore[arg-type]
 
 
-# -------------------------------------------------------------------------------------------------- EfficientNet-Lite0
+# -------------------------------------------------------------------------------------------------- EfficientNet-Lite
 
 
 @pytest.mark.parametrize(("side", "kernel", "stride"), [(224, 3, 2), (225, 3, 2), (112, 5, 2), (57, 5, 2), (30, 5, 1)])
@@ -186,18 +191,19 @@ def test_same_padding_puts_the_odd_pixel_below_and_right() -> None:
 
 def test_folded_batch_norm_equals_the_pair() -> None:
     torch.manual_seed(2)
-    conv, norm = nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6, eps=LITE0_BN_EPS)
+    conv, norm = nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6, eps=LITE_BN_EPS)
     norm.running_mean = torch.randn(6)
     norm.running_var = torch.rand(6) + 0.1
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     state = {f"c.{k}": v for k, v in conv.state_dict().items()} | {f"n.{k}": v for k, v in norm.state_dict().items()}
-    weight, bias = fold_batch_norm(state, "c", "n", LITE0_BN_EPS)
+    weight, bias = fold_batch_norm(state, "c", "n", LITE_BN_EPS)
     x = torch.randn(2, 4, 9, 9)
     assert torch.allclose(functional.conv2d(x, weight, bias), norm.eval()(conv(x)), atol=1e-5)
 
 
-def test_published_lite0_names_fill_every_parameter() -> None:
+@pytest.mark.parametrize(("version", "channels"), [("lite0", (16, 24, 40, 112)), ("lite2", (16, 24, 48, 120))])
+def test_published_lite_names_fill_every_parameter(version: str, channels: tuple[int, ...]) -> None:
     published: dict[str, torch.Tensor] = {}
 
     def add(conv: str, norm: str, shape: tuple[int, ...]) -> None:
@@ -208,17 +214,23 @@ def test_published_lite0_names_fill_every_parameter() -> None:
 
     add("_conv_stem", "_bn0", (32, 3, 3, 3))
     width = 32
-    for number, (kernel, _, expansion, channels) in enumerate(LITE0_BLOCKS):
+    for number, (kernel, _, expansion, out) in enumerate(b for stage in lite_blocks(version) for b in stage):
         block, hidden = f"_blocks.{number}", width * expansion
         if expansion != 1:
             add(f"{block}._expand_conv", f"{block}._bn0", (hidden, width, 1, 1))
         add(f"{block}._depthwise_conv", f"{block}._bn1", (hidden, 1, kernel, kernel))
-        add(f"{block}._project_conv", f"{block}._bn2", (channels, hidden, 1, 1))
-        width = channels
-    model = EfficientNetLite0()
-    model.load_state_dict(lite0_state(published), strict=True)
+        add(f"{block}._project_conv", f"{block}._bn2", (out, hidden, 1, 1))
+        width = out
+    model = EfficientNetLite(version)  # type: ignore[arg-type]
+    model.load_state_dict(lite_state(published, version), strict=True)
     shapes = [tuple(m.shape[1:]) for m in model.features(picture(1, 64, 96))]
-    assert shapes == [(16, 32, 48), (24, 16, 24), (40, 8, 12), (112, 4, 6)]
+    assert shapes == [(c, 32 // 2**i, 48 // 2**i) for i, c in enumerate(channels)]
+
+
+def test_no_loss_uses_the_witness() -> None:
+    assert not [name for name in DISTANCES if "lite2" in name]
+    source = inspect.getsource(distances)
+    assert "lite2" not in source and "load_lite_dists" not in source
 
 
 # ----------------------------------------------------------------------------------------------------------------- HED
@@ -266,14 +278,14 @@ def test_smooth_pooling_hears_every_value_and_stages_are_the_first_ones() -> Non
 def test_smooth_strides_do_not_see_a_checkerboard() -> None:
     """To the published first layer a checkerboard of single pixels is a change of tone; to the blurred one, nothing."""
     torch.manual_seed(0)
-    published, smooth = EfficientNetLite0(), EfficientNetLite0(smooth=True)
+    published, smooth = EfficientNetLite("lite0"), EfficientNetLite("lite0", smooth=True)
     smooth.load_state_dict(published.state_dict())
     rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     board = 0.2 * (-1.0) ** (rows + columns)
     flat = torch.full((1, 3, 64, 64), 0.5)
     inner = (..., slice(4, -4), slice(4, -4))  # padding is another matter
 
-    def response(model: EfficientNetLite0) -> float:
+    def response(model: EfficientNetLite) -> float:
         moved = (model.features(flat + board)[0] - model.features(flat)[0])[inner]
         return float(moved.abs().max())
 

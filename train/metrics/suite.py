@@ -12,14 +12,14 @@ from ..trunks import STLPIPS, load_st_lpips
 from .fidelity import psnr_y, quantise, ssim_y
 from .lattice import LATTICE_PERIODS, lattice, repeat
 from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe
-from .perceptual import HEDDists, load_hed_dists
+from .perceptual import HEDDists, LiteDists, load_hed_dists, load_lite_dists
 
 METRIC_NAMES = (
-    *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "vgg_dists", "niqe"),
+    *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "vgg_dists", "lite_dists", "niqe"),
     *(f"lattice_{period}" for period in LATTICE_PERIODS),
     *("repeat_4", "checker"),
 )
-METRICS_VERSION = 3  # raise when a definition changes: stored results of older versions are then ignored
+METRICS_VERSION = 4  # raise when a definition changes: stored results of older versions are then ignored
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Reference:
     picture: Tensor
     st_lpips: list[Tensor]
     hed: list[Tensor]
+    lite: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,19 @@ class MetricSuite:
 
     st_lpips: STLPIPS
     hed_dists: HEDDists
+    lite_dists: LiteDists
     niqe: Niqe
 
     @torch.inference_mode()
     def reference(self, hr_BCHW: Tensor) -> Reference:
         """Feature maps of one reference, 1,3,H,W in [0, 1]; about 260 MB at 512 px."""
         hr = quantise(hr_BCHW)
-        return Reference(picture=hr, st_lpips=self.st_lpips.features(hr), hed=self.hed_dists.features(hr))
+        return Reference(
+            picture=hr,
+            st_lpips=self.st_lpips.features(hr),
+            hed=self.hed_dists.features(hr),
+            lite=self.lite_dists.features(hr),
+        )
 
     @torch.inference_mode()
     def measure(self, sr_BCHW: Tensor, reference: Reference) -> dict[str, float]:
@@ -57,6 +64,7 @@ class MetricSuite:
             "st_lpips_vgg": self.st_lpips.distance(maps, reference.st_lpips).item(),
             "hed_dists": self.hed_dists.distance(self.hed_dists.features(sr), reference.hed).item(),
             "vgg_dists": self.hed_dists.distance([sr, *maps], [hr, *reference.st_lpips]).item(),
+            "lite_dists": self.lite_dists.distance(self.lite_dists.features(sr), reference.lite).item(),
         }
         return values | self.measure_alone(sr)
 
@@ -73,5 +81,5 @@ class MetricSuite:
 
 
 def load_metric_suite(root: Path | str) -> MetricSuite:
-    """Every metric, weights fetched into `root` on first use (about 130 MB)."""
-    return MetricSuite(load_st_lpips("vgg", root), load_hed_dists(root), load_niqe(root))
+    """Every metric, weights fetched into `root` on first use (about 150 MB)."""
+    return MetricSuite(load_st_lpips("vgg", root), load_hed_dists(root), load_lite_dists(root), load_niqe(root))
