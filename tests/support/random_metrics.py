@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from train.metrics import HEDDists, MetricSuite, Niqe
-from train.metrics.perceptual import DISTS_CHANNELS, LiteDists
+from train.metrics.perceptual import DISTS_CHANNELS
 from train.trunks import HEDVGG16, STLPIPS, EfficientNetLite
 
 
@@ -16,4 +16,4 @@ def random_suite() -> MetricSuite:
         st_lpips.get_submodule(f"lin{number}.model.1").weight.abs_()
     niqe = Niqe(np.ones(36), np.eye(36), np.full((7, 7), 1 / 49))
     hed_dists = HEDDists(HEDVGG16(), torch.rand(1, count, 1, 1), torch.rand(1, count, 1, 1))
-    return MetricSuite(st_lpips, hed_dists, LiteDists(EfficientNetLite("lite2", smooth=True)), niqe)
+    return MetricSuite(st_lpips, hed_dists, EfficientNetLite("lite2", smooth=True), niqe)

