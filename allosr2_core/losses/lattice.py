@@ -24,23 +24,32 @@ GRADIENT_FLOOR = 0.001
 """Mean gradient, so counted, below which a picture counts as flat: that of gradients of 2 levels of 255."""
 
 
-def phase_contrast(pixels: Tensor, period: int, reference: Tensor | None = None) -> Tensor:
+def phase_contrast(pixels: Tensor, period: int) -> Tensor:
     """Variance over the `period` phases of the mean horizontal gradient, Charbonnier's, of each picture: -> [B].
 
-    Relative to the squared mean gradient of `reference`, of the picture itself by default. pixels, reference:
-    [B, C, H, W] in [-1, 1]. 0 for a picture without a grid. Transpose the pictures for the vertical one.
+    Relative to the picture's squared mean gradient. pixels: [B, C, H, W] in [-1, 1]. 0 for a picture without a grid.
+    Transpose the pictures for the vertical one.
     """
-    phases_BP = _phases(pixels, period)
-    level_B = (phases_BP if reference is None else _phases(reference, period)).mean(dim=1)
+    gradient_BW = _gradient(pixels)
+    return _contrast(gradient_BW, period, gradient_BW)
+
+
+def _gradient(pixels: Tensor) -> Tensor:
+    """Mean of sqrt(gradient^2 + knee^2) - knee between each column and the next: -> [B, W - 1]."""
+    squares = (pixels[..., :, 1:] - pixels[..., :, :-1]).square()
+    return ((squares + SEAM_KNEE**2).sqrt() - SEAM_KNEE).mean(dim=(1, 2))
+
+
+def _contrast(gradient_BW: Tensor, period: int, reference_BW: Tensor) -> Tensor:
+    """Variance of a gradient's phases over the squared mean of a reference's: -> [B]."""
+    phases_BP, level_B = _phases(gradient_BW, period), _phases(reference_BW, period).mean(dim=1)
     return phases_BP.var(dim=1, unbiased=False) / level_B.clamp(min=GRADIENT_FLOOR).square()
 
 
-def _phases(pixels: Tensor, period: int) -> Tensor:
-    """Mean of sqrt(gradient^2 + knee^2) - knee along the rows at each phase: -> [B, period]."""
-    squares = (pixels[..., :, 1:] - pixels[..., :, :-1]).square()
-    gradient_BHW = ((squares + SEAM_KNEE**2).sqrt() - SEAM_KNEE).mean(dim=1)
-    whole = gradient_BHW.shape[-1] // period * period
-    return gradient_BHW[..., :whole].mean(dim=1).unflatten(1, (-1, period)).mean(dim=1)
+def _phases(gradient_BW: Tensor, period: int) -> Tensor:
+    """[B, W] -> its mean at each phase, over whole periods: [B, period]."""
+    whole = gradient_BW.shape[-1] // period * period
+    return gradient_BW[..., :whole].unflatten(1, (-1, period)).mean(dim=1)
 
 
 def lattice_excess(pixels: Tensor, pixels_hr: Tensor, periods: Sequence[int]) -> dict[str, Tensor]:
@@ -49,43 +58,55 @@ def lattice_excess(pixels: Tensor, pixels_hr: Tensor, periods: Sequence[int]) ->
     Both relative to the reference's gradients.
     A coarse period also catches the edges of JPEG blocks that were left, at 8 px of the low-resolution picture.
     """
+    gradients = [(_gradient(x), _gradient(y)) for x, y in ((pixels, pixels_hr), (pixels.mT, pixels_hr.mT))]
     excess = [
-        F.relu(phase_contrast(x, period, y) - phase_contrast(y, period)).mean()
-        for x, y in ((pixels, pixels_hr), (pixels.transpose(-1, -2), pixels_hr.transpose(-1, -2)))
-        for period in periods
+        F.relu(_contrast(x, period, y) - _contrast(y, period, y)).mean() for x, y in gradients for period in periods
     ]
     return {"lattice": torch.stack(excess).sum()}
 
 
 REPEAT_WINDOW = 32
 """Side of the windows that `patch_repeat` looks at, px: a motif shows in the grass, not in the picture as a whole."""
+REPEAT_SIDE = 5
+"""Of the mean that fine texture leaves out, px."""
 REPEAT_FLOOR = 1e-5
 """Power below which fine texture counts as none: a standard deviation of 0.003 for pictures in [0, 1]."""
 
 
 def fine_texture(pixels: Tensor, side: int) -> Tensor:
-    """What a mean over side x side pixels leaves out."""
-    return pixels - F.avg_pool2d(pixels, side, stride=1, padding=side // 2, count_include_pad=False)
+    """What a mean over side x side pixels (at the border: over those there are) leaves out. pixels: [B, C, H, W]."""
+    pixels = mean = pixels.contiguous()  # pooling is several times as slow with a few channels last
+    for kernel in ((side, 1), (1, side)):  # the same mean, from 2 side values instead of side^2
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        mean = F.avg_pool2d(mean, kernel, stride=1, padding=padding, count_include_pad=False)
+    return pixels - mean
 
 
-def patch_repeat(pixels: Tensor, period: int, reference: Tensor | None = None) -> Tensor:
+def patch_repeat(pixels: Tensor, period: int) -> Tensor:
     """How much the fine texture repeats (> 0) or alternates (< 0) from patch to patch, by windows: -> [B, h, w].
 
     Autocorrelation of the high-passed channels along the rows at a lag of `period`, minus the mean of its two
-    neighbours, in half overlapping windows of REPEAT_WINDOW px, relative to the power of the high-passed `reference`,
-    of the picture itself by default. pixels, reference: [B, C, H, W] in [0, 1], more than period + 1 px wide. About 0
-    for a photograph; transpose for the other axis.
+    neighbours, in half overlapping windows of REPEAT_WINDOW px, relative to their power. pixels: [B, C, H, W] in
+    [0, 1], more than period + 1 px wide. About 0 for a photograph; transpose for the other axis.
     """
-    height, width = pixels.shape[-2], pixels.shape[-1] - period - 1
-    window = min(REPEAT_WINDOW, height, width)
+    fine = fine_texture(pixels.float(), REPEAT_SIDE)
+    return _repeating(fine, period) / _power(fine, period)
 
-    def correlation(fine: Tensor, lag: int) -> Tensor:
-        products = (fine[..., :width] * fine[..., lag : lag + width]).mean(dim=1, keepdim=True)
-        return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
 
-    fine = fine_texture(pixels.float(), 5)
-    excess = correlation(fine, period) - 0.5 * (correlation(fine, period - 1) + correlation(fine, period + 1))
-    return excess / (correlation(fine if reference is None else fine_texture(reference.float(), 5), 0) + REPEAT_FLOOR)
+def _repeating(fine: Tensor, period: int) -> Tensor:
+    return _correlation(fine, period, 0) - 0.5 * (_correlation(fine, period, -1) + _correlation(fine, period, 1))
+
+
+def _power(fine: Tensor, period: int) -> Tensor:
+    return _correlation(fine, period, -period) + REPEAT_FLOOR
+
+
+def _correlation(fine: Tensor, period: int, off: int) -> Tensor:
+    """Mean product of the channels with those `period` + `off` px further right, by windows: -> [B, h, w]."""
+    height, width = fine.shape[-2], fine.shape[-1] - period - 1
+    window, lag = min(REPEAT_WINDOW, height, width), period + off
+    products = (fine[..., :width] * fine[..., lag : lag + width]).mean(dim=1, keepdim=True)
+    return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
 
 
 CHECKER_FLOOR = 1e-5
@@ -119,9 +140,9 @@ def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, T
     Both relative to the reference's fine texture.
     pixels, pixels_hr: [B, C, H, W] in [-1, 1].
     """
-    pixels, pixels_hr = (picture.mul(0.5).add(0.5) for picture in (pixels, pixels_hr))
-    excess = [
-        (patch_repeat(x, period, y) - patch_repeat(y, period)).abs().mean()
-        for x, y in ((pixels, pixels_hr), (pixels.transpose(-1, -2), pixels_hr.transpose(-1, -2)))
-    ]
-    return {"repeat": excess[0] + excess[1]}
+    fine, fine_hr = (fine_texture(x.float().mul(0.5).add(0.5), REPEAT_SIDE) for x in (pixels, pixels_hr))
+    across, down = (
+        ((_repeating(x, period) - _repeating(y, period)).abs() / _power(y, period)).mean()
+        for x, y in ((fine, fine_hr), (fine.mT, fine_hr.mT))
+    )
+    return {"repeat": across + down}

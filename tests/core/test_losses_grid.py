@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from allosr2_core.losses.lattice import (
@@ -12,6 +13,7 @@ from allosr2_core.losses.lattice import (
     SEAM_KNEE,
     checker_excess,
     checker_share,
+    fine_texture,
     lattice_excess,
     patch_repeat,
     phase_contrast,
@@ -79,6 +81,14 @@ def test_descending_the_penalty_removes_the_grid() -> None:
         assert bool(torch.isfinite(gradient).all())
         x = (x - 20 * gradient).detach().requires_grad_(True)
     assert float(lattice_excess(x, reference, [4])["lattice"].detach()) < 0.2 * float(before.detach())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("side", [3, 5, 9])
+def test_fine_texture_is_what_the_mean_of_a_square_leaves_out(side: int, layout: torch.memory_format) -> None:
+    picture = torch.rand(2, 3, 17, 24, generator=torch.Generator().manual_seed(5)).contiguous(memory_format=layout)
+    mean = F.avg_pool2d(picture, side, stride=1, padding=side // 2, count_include_pad=False)
+    torch.testing.assert_close(fine_texture(picture, side), picture - mean, atol=1e-6, rtol=0)
 
 
 def test_patch_repeat_sees_a_motif_that_repeats_and_one_that_alternates() -> None:
