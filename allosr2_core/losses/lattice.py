@@ -94,17 +94,20 @@ def patch_repeat(pixels: Tensor, period: int) -> Tensor:
 
 
 def _repeating(fine: Tensor, period: int) -> Tensor:
-    return _correlation(fine, period, 0) - 0.5 * (_correlation(fine, period, -1) + _correlation(fine, period, 1))
+    """The autocorrelation of fine texture at a lag of `period`, less its neighbours' mean: -> [B, h, w]."""
+    before, at, after = (_correlation(fine, lag, period + 1) for lag in (period - 1, period, period + 1))
+    return at - 0.5 * (before + after)
 
 
 def _power(fine: Tensor, period: int) -> Tensor:
-    return _correlation(fine, period, -period) + REPEAT_FLOOR
+    """The power of fine texture in the windows of `_repeating`, with a floor: -> [B, h, w]."""
+    return _correlation(fine, 0, period + 1) + REPEAT_FLOOR
 
 
-def _correlation(fine: Tensor, period: int, off: int) -> Tensor:
-    """Mean product of the channels with those `period` + `off` px further right, by windows: -> [B, h, w]."""
-    height, width = fine.shape[-2], fine.shape[-1] - period - 1
-    window, lag = min(REPEAT_WINDOW, height, width), period + off
+def _correlation(fine: Tensor, lag: int, longest: int) -> Tensor:
+    """Mean product of the channels with those `lag` px further right, in windows that a lag of `longest` leaves."""
+    height, width = fine.shape[-2], fine.shape[-1] - longest
+    window = min(REPEAT_WINDOW, height, width)
     products = (fine[..., :width] * fine[..., lag : lag + width]).mean(dim=1, keepdim=True)
     return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
 

@@ -219,7 +219,7 @@ def test_published_lite_names_fill_every_parameter(version: str, channels: tuple
 def test_no_loss_uses_the_witness() -> None:
     assert not [name for name in DISTANCES if "lite2" in name]
     folder = Path(train.__file__).parent
-    sources = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
+    sources = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
     named = {name for name, source in sources.items() if "lite2" in source}
     assert named == {"wheels.py", "trunks/__init__.py", "trunks/efficientnet.py", "metrics/suite.py"}
     measuring = {name for name, source in sources.items() if "load_metric_suite" in source}
