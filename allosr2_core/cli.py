@@ -21,7 +21,9 @@ from .checkpoint import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoin
 from .cli_adapters import add_commands
 from .color import COLOR_METHODS
 from .errors import AlloSR2Error
-from .image import LoadedImage, load_image, save_image, split_alpha
+from .image.geometry import split_alpha
+from .image.read import LoadedImage, load_image
+from .image.write import save_image
 from .inspection import describe
 from .jobs import Job, plan_jobs
 from .progress import Progress

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from .errors import AlloSR2Error
-from .image import resize_bicubic
+from .image.geometry import resize_bicubic
 
 ColorMethod = Literal["none", "wavelet", "adain", "lab"]
 COLOR_METHODS: tuple[str, ...] = get_args(ColorMethod)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .image import reflected, resize_bicubic
+from .image.geometry import reflected, resize_bicubic
 
 KEPT_PIXELS = 2**20
 """Result up to which the enlargement is kept: 12 MiB."""

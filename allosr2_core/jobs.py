@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import AlloSR2Error
-from .image import READABLE_SUFFIXES, WRITABLE_SUFFIXES
+from .image.read import READABLE_SUFFIXES
+from .image.write import WRITABLE_SUFFIXES
 
 
 @dataclass(frozen=True)

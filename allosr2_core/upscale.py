@@ -21,7 +21,7 @@ from .color import match_color
 from .errors import AlloSR2Error
 from .exact_decode import exact_tile_count, exact_tiled
 from .flow import VelocityFn, one_step, start_state, t_from_rho
-from .image import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
+from .image.geometry import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
 from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
 from .tiling import TilePlan, apply_plan
 

@@ -17,7 +17,7 @@ from .enlarged import Enlarged
 from .errors import AlloSR2Error
 from .exact_decode import exact_tiles
 from .flow import VelocityFn, t_from_rho
-from .image import padded_length, resize_bicubic, split_alpha, target_size
+from .image.geometry import padded_length, resize_bicubic, split_alpha, target_size
 from .lent_memory import Receding, lend
 from .snr import SNRHead, log_rho
 from .transformer import Flux, FluxConditioning, FluxVelocity

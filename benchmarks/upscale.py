@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 from train.degradation import SCALE
 from train.eval_data import EvalPhoto, low_resolution, tensor_digest
 from train.eval_methods import OURS, OurSettings, Restore, load_method

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.flow import t_from_rho
-from ..allosr2_core.image import crop, resize_bicubic, split_alpha
+from ..allosr2_core.image.geometry import crop, resize_bicubic, split_alpha
 from ..allosr2_core.upscale import METHODS, Prepared, TimestepEstimate, estimate_t, prepare
 from . import host
 from .sockets import allosr2_input, scale_input, vae_input

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image, save_image
+from allosr2_core.image.read import load_image
+from allosr2_core.image.write import save_image
 
 from .allosr2 import AlloSR2Stage, validation_pairs
 from .config import Config, from_table, load_config

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 
 from .config import load_config
 from .data import mix_seed

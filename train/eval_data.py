@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 
 from .degradation import SCALE, Strength, degrade
 

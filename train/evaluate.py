@@ -22,7 +22,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint import embedded_path
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import save_image
+from allosr2_core.image.write import save_image
 
 from .degradation import STRENGTHS, Strength
 from .eval_data import CROP, SCALE, EvalPhoto, evenly, load_photos, low_resolution, tensor_digest

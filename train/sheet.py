@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image, save_image
+from allosr2_core.image.read import load_image
+from allosr2_core.image.write import save_image
 
 from .degradation import SCALE
 from .eval_data import EvalPhoto, evenly, load_photos, low_resolution

@@ -23,7 +23,7 @@ from workflows import IMAGE, LOADER, SAVE, STOCK_WORKFLOW, UPSCALE, Workflow, ex
 from allosr2_core import cli
 from allosr2_core.bases import BASES, read_base
 from allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 from allosr2_core.upscale import encode, prepare, restore
 from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_base import base_table

@@ -11,7 +11,7 @@ from PIL import Image
 from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, without_t
 
 from allosr2_core.checkpoint import load_checkpoint
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 from allosr2_core.upscale import encode, estimate_t, prepare
 from allosr2_core.upscaler import Upscaler
 

@@ -12,7 +12,7 @@ from PIL import Image
 from allosr2_core import cli
 from allosr2_core.checkpoint import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 from allosr2_core.jobs import plan_jobs
 from allosr2_core.progress import Progress
 from allosr2_core.upscaler import Upscaler

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import MAX_EDGE, crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
+from allosr2_core.image.geometry import MAX_EDGE, crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
 
 edges = st.integers(1, 40)
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from allosr2_core import image as image_module
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image
+from allosr2_core.image import geometry as image_module
+from allosr2_core.image.read import load_image
 from tests.support.pictures import SIZES, photo, png16
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from allosr2_core import image as image_module
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image, save_image
+from allosr2_core.image import write as image_module
+from allosr2_core.image.read import load_image
+from allosr2_core.image.write import save_image
 from tests.support.pictures import SIZES, photo
 
 

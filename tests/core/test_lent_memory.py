@@ -14,7 +14,7 @@ from allosr2_core import enlarged, snr
 from allosr2_core.checkpoint import Checkpoint
 from allosr2_core.enlarged import Enlarged
 from allosr2_core.exact_decode import exact_tiles, window_of
-from allosr2_core.image import pad_to_multiple, resize_bicubic
+from allosr2_core.image.geometry import pad_to_multiple, resize_bicubic
 from allosr2_core.lent_memory import Receding, lend
 from allosr2_core.snr import SNRHead, SNRHeadParams
 from allosr2_core.upscale import decode, encode, estimate_t, finish, prepare, restore

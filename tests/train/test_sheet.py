@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageStat
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image import load_image
+from allosr2_core.image.read import load_image
 from tests.support.tiny_training import write_photos
 from train import sheet
 from train.eval_data import load_photos
