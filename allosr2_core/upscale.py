@@ -1,9 +1,10 @@
 """The parts of the pipeline, shared by the command line and the nodes, so that both give the same picture.
 
-    image -> bicubic to the target size -> pad -> encode -> z_L -> t* -> one flow step -> decode -> crop -> colour
+    image -> bicubic by the trained factor -> pad -> encode -> z_L -> t* -> one flow step -> decode -> crop
+          -> reduced or enlarged to the result's size -> colour -> what is kept of the input -> alpha
 
 A host supplies its own `encode`, `velocity` and `decode`; the functions here never ask what is behind them.
-Tiles are in pixels of the target picture. `tick` is called once per tile of every part (progress and interrupts).
+Tiles are in pixels of the restored picture. `tick` is called once per tile of every part (progress and interrupts).
 """
 
 from __future__ import annotations
@@ -17,20 +18,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from .checkpoint_config import AlloSR2Config
-from .color import match_color
 from .errors import AlloSR2Error
 from .exact_decode import exact_tile_count, exact_tiled
+from .finish import Target
 from .flow import VelocityFn, one_step, start_state, t_from_rho
-from .image.geometry import crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
+from .image.alpha import fill_hidden
+from .image.geometry import resize_bicubic, split_alpha
+from .layout import PAD_MULTIPLE_CELLS, Layout, stride
 from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
 from .tiling import TilePlan, apply_plan
 
 Tick = Callable[[], None]
 METHODS = ("calibrated", "predicted", "paired", "manual")
-PAD_MULTIPLE_CELLS = 4
-"""Pictures are padded to this many latent cells: the embedded U-Net's stride."""
-MIN_SIDE = 64
-"""Smaller targets are padded to this, px: a network that has seen no border closer than that invents at it."""
 LARGEST_DECODE = 256
 """Side of the largest decode tile, px."""
 DEFAULT_OVERLAP = 64
@@ -51,17 +50,11 @@ class Backend:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image at its target size, ready to encode, with what the end of the pipeline needs."""
+    """Pictures ready to encode, and what is to become of them."""
 
     pixels: Tensor
-    """[B, H', W', 3] in [0, 1], padded at the right and bottom."""
-    height: int
-    width: int
-    """The target size before padding."""
-    alpha: Tensor | None
-    """[B, height, width] in [0, 1], or None."""
-    reference: Tensor
-    """[B, height, width, 3]: the bicubic enlargement, reference of the colour match."""
+    """[B, H', W', 3] in [0, 1]: enlarged by the trained factor, padded at the right and bottom."""
+    target: Target
 
 
 @dataclass(frozen=True)
@@ -82,15 +75,28 @@ class TimestepEstimate:
 # --- the parts ----------------------------------------------------------------------------------------------------
 
 
-def prepare(image: Tensor, config: AlloSR2Config, scale: float | None = None, long_edge: int | None = None) -> Prepared:
-    """Image [B, H, W, 3 or 4] in [0, 1] -> `Prepared` at exactly round(H scale) x round(W scale), or the long edge."""
+def prepare(
+    image: Tensor,
+    config: AlloSR2Config,
+    scale: float | None = None,
+    long_edge: int | None = None,
+    mask: Tensor | None = None,
+) -> Prepared:
+    """Images [B, H, W, 1, 3 or 4] in [0, 1] for a result of exactly round(H scale) x round(W scale), or the long edge.
+
+    mask: see `finish.Target`.
+    """
     rgb, alpha = split_alpha(image)
-    height, width = target_size(rgb.shape[1], rgb.shape[2], scale=scale, long_edge=long_edge)
-    reference = resize_bicubic(rgb, height, width)
-    if alpha is not None:
-        alpha = resize_bicubic(alpha[..., None], height, width)[..., 0]
-    pixels = pad_to_multiple(reference, stride(config), MIN_SIDE)
-    return Prepared(pixels=pixels, height=height, width=width, alpha=alpha, reference=reference)
+    layout = Layout.of(rgb.shape[1], rgb.shape[2], config, scale=scale, long_edge=long_edge)
+    source = source_of(rgb, alpha, layout)
+    restored = resize_bicubic(source, layout.restored_height, layout.restored_width)
+    return Prepared(pixels=layout.padded(restored), target=Target(layout, source, alpha, mask))
+
+
+def source_of(rgb: Tensor, alpha: Tensor | None, layout: Layout) -> Tensor:
+    """What is enlarged: pictures [B, H, W, 3] with hidden colours filled in, reduced where the result is smaller."""
+    filled = rgb if alpha is None else fill_hidden(rgb, alpha)
+    return resize_bicubic(filled, layout.source_height, layout.source_width)
 
 
 def to_network(image: Tensor) -> Tensor:
@@ -259,12 +265,6 @@ def check_realism(realism: float) -> None:
         raise AlloSR2Error(f"expected realism >= 0; got {realism}")
 
 
-def finish(pixels: Tensor, prepared: Prepared, color: str) -> Tensor:
-    """Decoded pixels [B, H', W', 3] -> cropped, colour matched to the input once and globally, alpha re-attached."""
-    image = match_color(crop(pixels, prepared.height, prepared.width), prepared.reference, color)
-    return image if prepared.alpha is None else torch.cat([image, prepared.alpha[..., None].to(image)], dim=-1)
-
-
 def check_finite(x: Tensor, what: str) -> None:
     """Raise when a result has NaN or infinite values."""
     if not bool(torch.isfinite(x).all()):
@@ -275,11 +275,6 @@ def check_finite(x: Tensor, what: str) -> None:
 
 
 # --- tiles --------------------------------------------------------------------------------------------------------
-
-
-def stride(config: AlloSR2Config) -> int:
-    """Both sides of a picture are padded to multiples of this, px."""
-    return PAD_MULTIPLE_CELLS * config.latent_downscale
 
 
 def tile_cells(config: AlloSR2Config, tile: int) -> int:
@@ -312,9 +307,9 @@ def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap
     return TilePlan.even(height, width, most, shared, PAD_MULTIPLE_CELLS)
 
 
-def count_ticks(prepared: Prepared, config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int, int]:
+def count_ticks(layout: Layout, config: AlloSR2Config, tile: int, overlap: int) -> tuple[int, int, int]:
     """How often `tick` is called per image in encode, flow and decode."""
-    height, width = (side // config.latent_downscale for side in prepared.pixels.shape[1:3])
+    height, width = (side // config.latent_downscale for side in (layout.padded_height, layout.padded_width))
     flow = len(flow_plan(config, height, width, tile, overlap))
     if not config.is_local_codec:
         return 1, flow, 1

@@ -12,29 +12,32 @@ from .autoencoder import Autoencoder
 from .checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
 from .checkpoint_config import AlloSR2Config
 from .codecs import Codec, scaled_functions
-from .color import check_method, match_color
+from .color import check_method
 from .enlarged import Enlarged
 from .errors import AlloSR2Error
 from .exact_decode import exact_tiles
+from .finish import Target, settle
 from .flow import VelocityFn, t_from_rho
-from .image.geometry import padded_length, resize_bicubic, split_alpha, target_size
+from .image.geometry import split_alpha
+from .image.resample import Resampled
+from .layout import Layout
 from .lent_memory import Receding, lend
 from .snr import SNRHead, log_rho
 from .transformer import Flux, FluxConditioning, FluxVelocity
 from .upscale import (
     DEFAULT_OVERLAP,
-    MIN_SIDE,
     Backend,
     Tick,
     check_finite,
     check_pixels,
     check_realism,
+    count_ticks,
     decode_cells,
     estimate_t,
     from_network,
     predicted_power,
     restore,
-    stride,
+    source_of,
     tile_and_context,
     tile_cells,
 )
@@ -113,63 +116,113 @@ class Upscaler:
         overlap: int = DEFAULT_OVERLAP,
         color: str = "none",
         shifted: bool = False,
+        mask: Tensor | None = None,
         tick: Tick | None = None,
     ) -> Tensor:
         """Image [B, H, W, 3 or 4] in [0, 1] -> enlarged image, item by item.
 
         t: a time in (0, 1), "calibrated", "predicted", or None for what the checkpoint recommends.
-        shifted: see `restore`.
+        shifted: see `restore`. mask: [1 or B, H, W], see `finish.Target`.
         """
-        config = self.config
         check_pixels(image)
         check_realism(realism)
         check_method(color)
-        method = config.t_method if t is None else t if isinstance(t, str) else "manual"
-        manual = None if t is None or isinstance(t, str) else float(t)
-        how = _How(method, manual, realism, tile, overlap, shifted, tick)
+        how = _How(*self._method(t), realism, tile, overlap, shifted, tick)
         rgb, alpha = split_alpha(image)
-        height, width = target_size(rgb.shape[1], rgb.shape[2], scale=scale, long_edge=long_edge)
-        out = torch.empty(image.shape[0], height, width, 3 if alpha is None else 4)
-        for number, item in enumerate(rgb.split(1)):
-            result = out[number, ..., :3]
-            self._restore(item, out[number], how)
-            if color != "none":
-                reference = resize_bicubic(item, height, width)
-                result.copy_(match_color(result[None], reference, color)[0])
-            if alpha is not None:
-                out[number, ..., 3] = resize_bicubic(alpha[number, None, ..., None], height, width)[0, ..., 0]
+        layout = Layout.of(rgb.shape[1], rgb.shape[2], self.config, scale=scale, long_edge=long_edge)
+        out = torch.empty(image.shape[0], layout.height, layout.width, 3 if alpha is None else 4)
+        for number in range(image.shape[0]):
+            here = slice(number, number + 1)
+            source = source_of(rgb[here], None if alpha is None else alpha[here], layout)
+            item = Target(
+                layout,
+                source,
+                None if alpha is None else alpha[here],
+                mask if mask is None or mask.shape[0] == 1 else mask[here],
+            )
+            self._restore(source, out[number], layout, how)
+            settle(out[number], item, color)
         return out
 
-    def _restore(self, image: Tensor, out_HWC: Tensor, how: _How) -> None:
+    @torch.inference_mode()
+    def predict_t(self, image: Tensor, scale: float | None = 4.0, long_edge: int | None = None) -> float:
+        """The time that `upscale` starts at for the first picture of [B, H, W, 3 or 4] when it is given none."""
+        rgb, alpha = split_alpha(image[:1])
+        layout = Layout.of(rgb.shape[1], rgb.shape[2], self.config, scale=scale, long_edge=long_edge)
+        cells = self._cells(layout)
+        z_lr = torch.empty(1, self.config.latent_channels, *cells)
+        self._encode(source_of(rgb, alpha, layout), layout, z_lr, tile=0, tick=None)
+        return float(estimate_t(z_lr, self.config, self.head, self.config.t_method).t)
+
+    def ticks(
+        self,
+        height: int,
+        width: int,
+        scale: float | None = None,
+        long_edge: int | None = None,
+        tile: int = 0,
+        overlap: int = DEFAULT_OVERLAP,
+    ) -> int:
+        """How often `tick` is called for one picture of height x width px."""
+        layout = Layout.of(height, width, self.config, scale=scale, long_edge=long_edge)
+        return sum(count_ticks(layout, self.config, tile, overlap))
+
+    def _method(self, t: float | str | None) -> tuple[str, float | None]:
+        """Method and manual time."""
+        if t is None:
+            return self.config.t_method, None
+        return (t, None) if isinstance(t, str) else ("manual", float(t))
+
+    def _cells(self, layout: Layout) -> tuple[int, int]:
+        down = self.config.latent_downscale
+        return layout.padded_height // down, layout.padded_width // down
+
+    def _encode(self, source: Tensor, layout: Layout, z_lr: Tensor, tile: int, tick: Tick | None) -> None:
+        """The latents of the enlarged source [1, H, W, 3] into z_L [1, C, h, w], window by window."""
+        cells = self._cells(layout)
+        side, radius = tile_and_context(tile_cells(self.config, tile), self.backend.encoder_radius, max(cells))
+        restored = (layout.restored_height, layout.restored_width)
+        enlarged = Enlarged(source, *restored, layout.padded_height, layout.padded_width).window
+        scale = 1.0 / self.config.latent_downscale
+        for rows, cols, z in exact_tiles(self.backend.encode, enlarged, *cells, side, radius, scale, tick):
+            z_lr[:, :, rows, cols] = z
+
+    def _restore(self, source: Tensor, out_HWC: Tensor, layout: Layout, how: _How) -> None:
         """One picture [1, H, W, 3] into out[..., :3], with the tiles and values of the nodes.
 
-        The latents live in the memory of `out` (lent_memory.py).
+        The latents live in the memory of `out` (lent_memory.py) where that is filled from the top. A result of another
+        size than the restored picture is summed up from its tiles, and the latents have memory of their own.
         """
         config, backend, down = self.config, self.backend, self.config.latent_downscale
-        height, width = out_HWC.shape[:2]
-        padded = padded_length(height, stride(config), MIN_SIDE), padded_length(width, stride(config), MIN_SIDE)
-        cells = padded[0] // down, padded[1] // down
+        cells = self._cells(layout)
         shapes = [(config.latent_channels, *cells)] * 2
         if self.head is not None:
             shapes.append(self.head.features_shape(*cells))
-        z_hr, z_lr, *features = lend(out_HWC, shapes)
+        z_hr, z_lr, *features = lend(out_HWC if not layout.resampled else out_HWC[:0], shapes)
 
-        tile, radius = tile_and_context(tile_cells(config, how.tile), backend.encoder_radius, max(cells))
-        enlarged = Enlarged(image, height, width, *padded).window
-        for rows, cols, z in exact_tiles(backend.encode, enlarged, *cells, tile, radius, 1.0 / down, how.tick):
-            z_lr[:, :, rows, cols] = z
+        self._encode(source, layout, z_lr, how.tile, how.tick)
         if how.method == "predicted":
             t = t_from_rho(log_rho(predicted_power(z_lr, self.head, *features)).exp())
         else:  # other times do not look at z_L
             t = estimate_t(z_lr[:, :, :1, :1], config, self.head, how.method, manual=how.manual).t
         tiles = {"tile": how.tile, "overlap": how.overlap, "shifted": how.shifted}
         restore(backend.velocity, z_lr, t, config, how.realism, **tiles, tick=how.tick, out=z_hr)
+        del z_lr
 
         tile, radius = tile_and_context(decode_cells(config, how.tile), backend.decoder_radius, max(cells))
-        source = Receding(z_hr, out_HWC)
-        for rows, cols, pixels in exact_tiles(backend.decode, source.window, *cells, tile, radius, down, how.tick):
+        restored = (layout.restored_height, layout.restored_width)
+        result = out_HWC[..., :3]
+        resampled = Resampled(result, *restored) if layout.resampled else None
+        lent = Receding(z_hr, out_HWC)
+        for rows, cols, pixels in exact_tiles(backend.decode, lent.window, *cells, tile, radius, down, how.tick):
             check_finite(pixels, "the decoder's output")
-            if (rows.stop, cols.stop) != padded:  # after the last tile z_H is not asked for
-                source.make_room(min(rows.stop, height), max(0, rows.start // down - radius))
-            inside = out_HWC[rows, cols, :3]  # without the padding
-            inside.copy_(from_network(pixels)[0, : inside.shape[0], : inside.shape[1]])
+            piece = from_network(pixels)[0]
+            piece = piece[: max(0, restored[0] - rows.start), : max(0, restored[1] - cols.start)]  # without the padding
+            if resampled is not None:
+                resampled.add(rows.start, cols.start, piece)
+                continue
+            if (rows.stop, cols.stop) != (layout.padded_height, layout.padded_width):  # after the last tile it is done
+                lent.make_room(min(rows.stop, layout.height), max(0, rows.start // down - radius))
+            result[rows, cols].copy_(piece)
+        if resampled is not None:
+            result.clamp_(0.0, 1.0)

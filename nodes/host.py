@@ -6,8 +6,9 @@ The mathematics is in allosr2_core; this file only hands it functions that run o
 from __future__ import annotations
 
 import copy
+import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,21 +114,19 @@ def check_fit(spec: Spec, vae: VAE, model: ModelPatcher | None = None) -> None:
             raise AlloSR2Error(f"{spec.name!r} needs the {kind} that the AlloSR2 Loader hands out; got another one")
 
 
-def encode(vae: VAE, prepared: Prepared, config: AlloSR2Config, tick: Tick) -> Tensor:
-    """Prepared pixels -> scaled latents [B, C, h, w] on the host's intermediate device.
+def encode(vae: VAE, pixels: Tensor, config: AlloSR2Config, tick: Tick) -> Tensor:
+    """Prepared pixels [B, H, W, 3] -> scaled latents [B, C, h, w] on the host's intermediate device.
 
     A local encoder is tiled exactly; any other sees each picture whole.
     """
     if _is_local(vae):
         _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
         backend = _backend(vae)
-        z = with_less(
-            lambda tile: core_encode(backend, prepared.pixels, config, tile, tick), config.tile_size, SMALLEST_TILE
-        )
+        z = with_less(lambda tile: core_encode(backend, pixels, config, tile, tick), config.tile_size, SMALLEST_TILE)
     else:
-        check_pixels(prepared.pixels)
+        check_pixels(pixels)
         check = comfy.model_management.throw_exception_if_processing_interrupted
-        z = torch.cat([_then(tick, host_kl.encode(vae, item, check)) for item in prepared.pixels.split(1)])
+        z = torch.cat([_then(tick, host_kl.encode(vae, item, check)) for item in pixels.split(1)])
     return (z - config.latent_shift) * config.latent_scale
 
 
@@ -142,7 +141,7 @@ def without_patches(vae: VAE) -> VAE:
 
 def encode_ticks(prepared: Prepared, config: AlloSR2Config) -> int:
     """How often `encode` ticks."""
-    return prepared.pixels.shape[0] * count_ticks(prepared, config, 0, 0)[0]
+    return prepared.pixels.shape[0] * count_ticks(prepared.target.layout, config, 0, 0)[0]
 
 
 def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int], prompt: Prompt | None = None) -> VelocityFn:
@@ -216,36 +215,39 @@ def _model_conds(base: BaseModel, prompt: Prompt, z: Tensor) -> dict[str, Any]:
     return {k: v.process_cond(batch_size=z.shape[0], device=z.device, area=None).cond for k, v in found.items()}
 
 
-def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Tensor:
-    """Raw latents -> pixels [B, H, W, 3] in 0..1, item by item, with progress. tile: px, 0 = automatic.
+def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Iterator[Tensor]:
+    """Raw latents -> pixels [1, H, W, 3] in 0..1, one picture after the other, with progress. tile: px, 0 = automatic.
 
     exact: a local decoder (the embedded checkpoint's) is tiled with real surroundings, so that the result is that of
     one pass over the whole; any other VAE makes that one pass (KL autoencoders in strips, when memory is short).
     Otherwise overlapping tiles are blended.
     """
+    batch = latent_BChw.shape[0]
     if exact and not _is_local(vae):
-        tick = Ticker(latent_BChw.shape[0])
-        check = comfy.model_management.throw_exception_if_processing_interrupted
-        return torch.cat([_then(tick, host_kl.decode(vae, item, check)) for item in latent_BChw.split(1)])
+        tick, check = Ticker(batch), comfy.model_management.throw_exception_if_processing_interrupted
+        for item in latent_BChw.split(1):
+            yield _then(tick, host_kl.decode(vae, item, check))
+        return
     down = int(vae.spacial_compression_decode())
     height, width = latent_BChw.shape[-2:]
     tile = tile or _decode_tile(vae, latent_BChw.shape[1], down)
-    run = _backend(vae).decode
-    cells = max(1, tile // down)
+    run, cells = _backend(vae).decode, max(1, tile // down)
     _load(vae, vae.memory_used_decode((1, latent_BChw.shape[1], min(cells, height), min(cells, width)), vae.vae_dtype))
+    shared = min(BLEND_OVERLAP // down, cells // 2)
+    count = exact_tile_count(height, width, cells) if exact else tile_count(height, width, cells, shared)
+    tick = Ticker(batch * count)
 
-    def attempt(tile: int) -> Tensor:
+    def attempt(item: Tensor, tile: int) -> Tensor:
         cells = max(1, tile // down)
         if exact:
-            tick = Ticker(latent_BChw.shape[0] * exact_tile_count(height, width, cells))
-            return exact_tiled(run, latent_BChw, cells, vae.first_stage_model.decoder_radius, down, tick)
-        shared = min(BLEND_OVERLAP // down, cells // 2)
-        tick = Ticker(latent_BChw.shape[0] * tile_count(height, width, cells, shared))
-        return tiled_apply(run, latent_BChw, cells, shared, scale_out=down, tick=tick)
+            return exact_tiled(run, item, cells, vae.first_stage_model.decoder_radius, down, tick)
+        return tiled_apply(run, item, cells, shared, scale_out=down, tick=tick)
 
-    pixels_BCHW = with_less(attempt, tile, SMALLEST_TILE) if exact else attempt(tile)
-    check_finite(pixels_BCHW, "the decoder's output")
-    return vae.process_output(pixels_BCHW).movedim(1, -1)
+    for item in latent_BChw.split(1):
+        one = functools.partial(attempt, item)
+        pixels_1CHW = with_less(one, tile, SMALLEST_TILE) if exact else one(tile)
+        check_finite(pixels_1CHW, "the decoder's output")
+        yield vae.process_output(pixels_1CHW).movedim(1, -1)
 
 
 def _decode_tile(vae: VAE, channels: int, down: int) -> int:

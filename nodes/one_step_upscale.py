@@ -10,6 +10,7 @@ from ..allosr2_core.upscale import count_ticks, estimate_t, prepare
 from . import host
 from .conditioning import prompt_for
 from .latent import latent
+from .mask import refuse_alpha_as_mask
 from .sockets import allosr2_input, scale_input, tile_input, vae_input
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                 vae_input(),
                 allosr2_input(),
                 io.Image.Input("image", tooltip="Photographs of any size; an alpha channel is kept."),
-                scale_input("How many times larger each side becomes, rounded to whole pixels. Trained for 4."),
+                scale_input(
+                    "How many times larger each side becomes, rounded to whole pixels. The picture is restored at the "
+                    "factor the checkpoint was trained for, 4, and then brought to this one."
+                ),
                 io.Int.Input(
                     "target_long_edge",
                     default=0,
@@ -86,6 +90,13 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     tooltip="For adapters on text-to-image bases: another prompt than the empty one they bring. The "
                     "embedded checkpoint takes none.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where to restore: white takes the restored picture, black keeps the plain enlargement, "
+                    "grey mixes. Of the image's size; its edge is softened over one input pixel. Tiled Decode "
+                    "applies it, VAE Decode does not.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -110,16 +121,20 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         shifted_grid: bool = False,
         t: float | None = None,
         conditioning: list[list[Any]] | None = None,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         prompt = prompt_for(allosr2, conditioning)
         host.check_fit(allosr2, vae, model)
         config = allosr2.config
-        prepared = prepare(image, config, scale=None if target_long_edge else scale, long_edge=target_long_edge or None)
+        size = {"scale": None if target_long_edge else scale, "long_edge": target_long_edge or None}
+        if mask is not None:
+            refuse_alpha_as_mask(image, mask)
+        prepared = prepare(image, config, **size, mask=mask)
         batch = image.shape[0]
-        tick = host.Ticker(batch * sum(count_ticks(prepared, config, tile, overlap)[:2]))
-        z_lr = host.encode(vae, prepared, config, tick)
+        tick = host.Ticker(batch * sum(count_ticks(prepared.target.layout, config, tile, overlap)[:2]))
+        z_lr = host.encode(vae, prepared.pixels, config, tick)
         method = config.t_method if t is None else "manual"
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
         tiles = {"tile": tile, "overlap": overlap, "shifted": shifted_grid}
         z_hr = host.restore(model, z_lr, times, config, prompt=prompt, realism=realism, **tiles, tick=tick)
-        return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared))
+        return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared.target))

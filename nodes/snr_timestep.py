@@ -40,8 +40,8 @@ class SNRTimestepEstimate(io.ComfyNode):
                 vae_input(),
                 allosr2_input(),
                 scale_input(
-                    "How many times larger the result will be. The estimate is made at that size: use the same "
-                    "value as in the upscale node."
+                    "How many times larger the result will be: the size of the map. The estimate is that of the "
+                    "picture the model restores, which is the same at every scale."
                 ),
                 io.Combo.Input(
                     "method",
@@ -63,7 +63,7 @@ class SNRTimestepEstimate(io.ComfyNode):
                     "hr_reference",
                     optional=True,
                     tooltip="The true high-resolution picture, for the method 'paired' (measurements). Resized to the "
-                    "result's size if it is not of that size.",
+                    "size the checkpoint restores at (4 times the input) if it is not of that size.",
                 ),
             ],
             outputs=[
@@ -100,10 +100,8 @@ class SNRTimestepEstimate(io.ComfyNode):
         paired = method == "paired" and hr_reference is not None
         tick = host.Ticker(2 * ticks if paired else ticks)
         if paired:
-            z_hr = host.encode(
-                host.without_patches(vae), _reference(hr_reference, prepared, config), config, tick
-            ).cpu()
-        z_lr = host.encode(vae, prepared, config, tick).cpu()
+            z_hr = host.encode(host.without_patches(vae), _reference(hr_reference, prepared), config, tick).cpu()
+        z_lr = host.encode(vae, prepared.pixels, config, tick).cpu()
         estimate = estimate_t(z_lr, config, allosr2.snr_head, method, z_hr=z_hr, manual=manual_t)
         return io.NodeOutput(
             float(estimate.t.mean()),
@@ -113,18 +111,21 @@ class SNRTimestepEstimate(io.ComfyNode):
         )
 
 
-def _reference(image: Tensor, prepared: Prepared, config: AlloSR2Config) -> Prepared:
-    """The true picture at the result's size, repeated over the batch if there is only one."""
+def _reference(image: Tensor, prepared: Prepared) -> Tensor:
+    """The true picture at the restored picture's size, padded, repeated over the batch if there is only one."""
     rgb, _ = split_alpha(image)
     batch = prepared.pixels.shape[0]
     if rgb.shape[0] not in (1, batch):
         raise AlloSR2Error(f"expected 1 or {batch} images on hr_reference; got {rgb.shape[0]}")
-    rgb = resize_bicubic(rgb, prepared.height, prepared.width).expand(batch, -1, -1, -1)
-    return prepare(rgb, config, scale=1.0)
+    layout = prepared.target.layout
+    rgb = resize_bicubic(rgb, layout.restored_height, layout.restored_width).expand(batch, -1, -1, -1)
+    return layout.padded(rgb)
 
 
 def _picture(estimate: TimestepEstimate, prepared: Prepared, config: AlloSR2Config) -> Tensor:
     """The local t* as a grey picture [B, H, W, 3] of the result's size; white is the checkpoint's t_max."""
     t_B1hw = (t_from_rho(estimate.map) / config.t_max).clamp(0.0, 1.0)[:, None].float()
     t_B1HW = F.interpolate(t_B1hw, size=prepared.pixels.shape[1:3], mode="bilinear", align_corners=False)
-    return crop(t_B1HW.movedim(1, -1), prepared.height, prepared.width).repeat(1, 1, 1, 3)
+    layout = prepared.target.layout
+    t_BHW1 = crop(t_B1HW.movedim(1, -1), layout.restored_height, layout.restored_width)
+    return resize_bicubic(t_BHW1, layout.height, layout.width).repeat(1, 1, 1, 3)

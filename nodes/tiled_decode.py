@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from comfy_api.latest import io
 
 from ..allosr2_core.color import COLOR_METHODS
 from ..allosr2_core.errors import AlloSR2Error
-from ..allosr2_core.upscale import finish
+from ..allosr2_core.finish import finish
 from . import host
-from .latent import KEY, check_unchanged, prepared_of
+from .latent import KEY, target_of
 from .sockets import tile_input, vae_input
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class TiledDecode(io.ComfyNode):
             node_id="TiledDecode",
             display_name="Tiled Decode (AlloSR2)",
             category="AlloSR2",
-            description="Decodes in tiles without seams and without a change of colour, then crops to the exact size. "
-            "Latents of other nodes are simply decoded.",
+            description="Decodes in tiles without seams and without a change of colour, then brings the picture to its "
+            "exact size. Latents of other nodes are simply decoded.",
             inputs=[
                 vae_input(),
                 io.Latent.Input("latent", tooltip="The LATENT of AlloSR2 One-Step Upscale, or any other."),
@@ -61,7 +62,8 @@ class TiledDecode(io.ComfyNode):
     def execute(cls, vae: VAE, latent: dict[str, Any], tile: int, mode: str, color: str) -> io.NodeOutput:
         if mode not in MODES:
             raise AlloSR2Error(f"expected mode to be one of {MODES}; got {mode!r}")
-        if KEY in latent:
-            check_unchanged(latent, int(vae.spacial_compression_decode()))
-        pixels = host.decode(vae, latent["samples"], tile=tile, exact=mode == "exact")
-        return io.NodeOutput(finish(pixels, prepared_of(latent, pixels), color) if KEY in latent else pixels)
+        target = target_of(latent, int(vae.spacial_compression_decode())) if KEY in latent else None
+        pictures = []
+        for number, pixels in enumerate(host.decode(vae, latent["samples"], tile=tile, exact=mode == "exact")):
+            pictures.append(pixels if target is None else finish(pixels, target.item(number), color))
+        return io.NodeOutput(torch.cat(pictures))

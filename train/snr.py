@@ -22,7 +22,8 @@ from torch import Tensor
 
 from allosr2_core.checkpoint import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscale import Backend, decode, encode, estimate_t, finish, prepare, restore
+from allosr2_core.finish import finish
+from allosr2_core.upscale import Backend, decode, encode, estimate_t, prepare, restore
 from allosr2_core.upscaler import Upscaler
 
 from .degradation import SCALE, STRENGTHS
@@ -69,8 +70,8 @@ def measure_pair(
     """
     config = upscaler.config
     prepared = prepare(lr.permute(0, 2, 3, 1), config, scale=SCALE)
-    reference = prepare(hr.permute(0, 2, 3, 1), config, scale=1)
-    z_lr, z_hr = encode(upscaler.backend, prepared.pixels, config), encode(base, reference.pixels, config)
+    reference = prepared.target.layout.padded(hr.permute(0, 2, 3, 1))
+    z_lr, z_hr = encode(upscaler.backend, prepared.pixels, config), encode(base, reference, config)
     estimates = {method: estimate_t(z_lr, config, upscaler.head, method, z_hr=z_hr) for method in METHODS}
     starts = {method: estimate.t for method, estimate in estimates.items()}
     starts |= {f"x{factor:g}": config.clamp_t(estimates["paired"].t * factor) for factor in factors}
@@ -80,7 +81,7 @@ def measure_pair(
         at = float(t)
         if at not in done:
             z = restore(upscaler.backend.velocity, z_lr, t, config)
-            sr = quantise(finish(decode(upscaler.backend, z, config), prepared, "none").permute(0, 3, 1, 2))
+            sr = quantise(finish(decode(upscaler.backend, z, config), prepared.target, "none").permute(0, 3, 1, 2))
             done[at] = (float(psnr_y(sr, hr)), float(distance(sr).mean()))
         quality["psnr"][name], quality["st_lpips"][name] = done[at]
     rho = {method: math.log(float(estimates[method].rho)) for method in ("paired", "predicted")}

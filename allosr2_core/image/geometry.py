@@ -72,24 +72,25 @@ def resize_bicubic(image_BHWC: torch.Tensor, height: int, width: int) -> torch.T
     return image_BHWC.clamp(0.0, 1.0).contiguous()
 
 
-def pad_to_multiple(image_BHWC: torch.Tensor, multiple: int, minimum: int = 0) -> torch.Tensor:
-    """Reflect at the right and bottom until both edges are multiples of `multiple` and at least `minimum` px.
+def pad_to(image_BHWC: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Mirror at the bottom and the right until the picture has height x width px.
 
     Works from 1x1 px: the mirror is repeated as often as needed, a single row or column is replicated. `crop` undoes
-    it.
+    it. Raises AlloSR2Error when the picture is larger.
     """
-    if multiple < 1:
-        raise AlloSR2Error(f"expected a multiple of at least 1 px, got {multiple}")
-    for dim in (1, 2):
+    for dim, new in ((1, height), (2, width)):
         old = image_BHWC.shape[dim]
-        new = padded_length(old, multiple, minimum)
+        if new < old:
+            raise AlloSR2Error(f"expected to pad to at least {old} px, got {new}")
         if new != old:
             image_BHWC = image_BHWC.index_select(dim, reflected(old, new).to(image_BHWC.device))
     return image_BHWC
 
 
 def padded_length(length: int, multiple: int, minimum: int = 0) -> int:
-    """What `pad_to_multiple` makes of an edge, px."""
+    """The least multiple of `multiple` that is at least `length` and `minimum`, px."""
+    if multiple < 1:
+        raise AlloSR2Error(f"expected a multiple of at least 1 px, got {multiple}")
     return -(-max(length, minimum) // multiple) * multiple
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.image.geometry import MAX_EDGE, crop, pad_to_multiple, resize_bicubic, split_alpha, target_size
+from allosr2_core.image.geometry import MAX_EDGE, crop, pad_to, padded_length, resize_bicubic, split_alpha, target_size
 
 edges = st.integers(1, 40)
 
@@ -98,7 +98,7 @@ def test_resize_to_the_same_size_is_the_identity() -> None:
 @given(height=edges, width=edges, multiple=st.integers(1, 32), minimum=st.integers(0, 70))
 def test_pad_then_crop_is_the_identity(height: int, width: int, multiple: int, minimum: int) -> None:
     pixels = torch.rand(1, height, width, 3)
-    padded = pad_to_multiple(pixels, multiple, minimum)
+    padded = pad_to(pixels, *(padded_length(edge, multiple, minimum) for edge in (height, width)))
     for old, new in zip((height, width), padded.shape[1:3], strict=True):
         assert new % multiple == 0
         assert new >= max(old, minimum)
@@ -109,17 +109,19 @@ def test_pad_then_crop_is_the_identity(height: int, width: int, multiple: int, m
 @pytest.mark.parametrize(("edge", "multiple"), [(9, 8), (8, 5), (31, 16), (16, 16)])
 def test_pad_is_numpy_reflection(edge: int, multiple: int) -> None:
     pixels = np.random.default_rng(0).random((1, edge, edge + 2, 3), dtype=np.float32)
-    padded = pad_to_multiple(torch.from_numpy(pixels), multiple)
+    padded = pad_to(torch.from_numpy(pixels), *(padded_length(side, multiple) for side in (edge, edge + 2)))
     missing = [(0, new - old) for new, old in zip(padded.shape, pixels.shape, strict=True)]
     assert np.array_equal(padded.numpy(), np.pad(pixels, missing, mode="reflect"))
 
 
 def test_pad_of_one_pixel_and_of_two() -> None:
-    assert pad_to_multiple(torch.full((1, 1, 1, 3), 0.7), 8).unique().tolist() == [pytest.approx(0.7)]
+    assert pad_to(torch.full((1, 1, 1, 3), 0.7), 8, 8).unique().tolist() == [pytest.approx(0.7)]
     row = torch.tensor([0.0, 1.0])[None, None, :, None]
-    assert pad_to_multiple(row, 8)[0, 0, :, 0].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert pad_to(row, 8, 8)[0, 0, :, 0].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
     with pytest.raises(AlloSR2Error, match="multiple"):
-        pad_to_multiple(row, 0)
+        padded_length(2, 0)
+    with pytest.raises(AlloSR2Error, match="at least 2 px"):
+        pad_to(row, 1, 1)
 
 
 def test_crop_refuses_to_enlarge() -> None:

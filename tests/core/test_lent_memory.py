@@ -14,10 +14,11 @@ from allosr2_core import enlarged, snr
 from allosr2_core.checkpoint import Checkpoint
 from allosr2_core.enlarged import Enlarged
 from allosr2_core.exact_decode import exact_tiles, window_of
-from allosr2_core.image.geometry import pad_to_multiple, resize_bicubic
+from allosr2_core.finish import finish
+from allosr2_core.image.geometry import pad_to, padded_length, resize_bicubic
 from allosr2_core.lent_memory import Receding, lend
 from allosr2_core.snr import SNRHead, SNRHeadParams
-from allosr2_core.upscale import decode, encode, estimate_t, finish, prepare, restore
+from allosr2_core.upscale import decode, encode, estimate_t, prepare, restore
 from allosr2_core.upscaler import Upscaler
 
 
@@ -54,7 +55,7 @@ def test_windows_are_those_of_the_whole_enlargement(
     old: tuple[int, int], new: tuple[int, int], data: st.DataObject
 ) -> None:
     image = picture(*old)
-    whole = pad_to_multiple(resize_bicubic(image, *new), 8, 16)
+    whole = pad_to(resize_bicubic(image, *new), *(padded_length(side, 8, 16) for side in new))
     height, width = whole.shape[1:3]
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     rows, cols = (slice(a, data.draw(st.integers(a + 1, b))) for a, b in ((top, height), (left, width)))
@@ -139,7 +140,7 @@ def at_once(upscaler: Upscaler, image: Tensor, scale: float, method: str, tile: 
     z_lr = encode(backend, prepared.pixels, config, tile)
     t = estimate_t(z_lr, config, upscaler.head, method).t
     z_hr = restore(backend.velocity, z_lr, t, config, 0.8, tile, overlap)
-    return finish(decode(backend, z_hr, config, tile), prepared, "adain")
+    return finish(decode(backend, z_hr, config, tile), prepared.target, "adain")
 
 
 @pytest.mark.parametrize("by_window", [False, True])
@@ -150,6 +151,7 @@ def at_once(upscaler: Upscaler, image: Tensor, scale: float, method: str, tile: 
         ((40, 31), 4.0, 64, 16),
         ((31, 40), 3.3, 48, 24),
         ((70, 9), 2.0, 64, 0),
+        ((9, 14), 6.5, 64, 16),
         ((5, 7), 4.0, 0, 64),
         ((20, 20), 0.7, 16, 4),
     ],

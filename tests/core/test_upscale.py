@@ -10,7 +10,10 @@ from torch import Tensor
 
 from allosr2_core.checkpoint import Checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscale import count_ticks, decode, encode, finish, flow_plan, prepare, restore
+from allosr2_core.finish import finish
+from allosr2_core.image.geometry import resize_bicubic
+from allosr2_core.layout import Layout
+from allosr2_core.upscale import count_ticks, decode, encode, flow_plan, prepare, restore
 from allosr2_core.upscaler import Upscaler
 from tests.support.small_checkpoint import small_config
 
@@ -35,19 +38,23 @@ def test_the_target_size_is_exact_and_the_padding_invisible(size: tuple[int, int
     picture = image(*size)
     prepared = prepare(picture, CONFIG, scale=scale)
     height, width = (math.floor(side * scale + 0.5) for side in size)
-    assert (prepared.height, prepared.width) == (height, width)
-    assert prepared.reference.shape == (1, height, width, 3)
+    target, restored = prepared.target, (4 * size[0], 4 * size[1])
+    assert (target.layout.height, target.layout.width) == (height, width)
+    assert (target.layout.restored_height, target.layout.restored_width) == restored
     assert all(side % 16 == 0 and side >= 64 for side in prepared.pixels.shape[1:3])
-    assert torch.equal(prepared.pixels[:, :height, :width], prepared.reference)
-    assert torch.equal(finish(prepared.pixels, prepared, "none"), prepared.reference)
+    assert torch.equal(prepared.pixels[:, : restored[0], : restored[1]], resize_bicubic(picture, *restored))
+    assert finish(prepared.pixels, target, "none").shape == (1, height, width, 3)
+    if scale == 4.0:
+        expected = resize_bicubic(picture, height, width)
+        torch.testing.assert_close(finish(prepared.pixels, target, "none"), expected, atol=1e-6, rtol=0)
     if scale == 1.0:
-        assert torch.equal(prepared.reference, picture)
+        assert torch.equal(target.source, picture)
 
 
 @pytest.mark.parametrize(("size", "edge", "expected"), [((30, 40), 101, (76, 101)), ((40, 30), 20, (20, 15))])
 def test_a_long_edge_instead_of_a_scale(size: tuple[int, int], edge: int, expected: tuple[int, int]) -> None:
     prepared = prepare(image(*size), CONFIG, long_edge=edge)
-    assert (prepared.height, prepared.width) == expected
+    assert (prepared.target.layout.height, prepared.target.layout.width) == expected
     for options in ({}, {"scale": 2.0, "long_edge": 64}):
         with pytest.raises(AlloSR2Error, match="either a scale or a long edge"):
             prepare(image(*size), CONFIG, **options)
@@ -60,10 +67,11 @@ def test_pictures_outside_the_range_are_clamped_before_they_are_encoded() -> Non
 def test_finish_matches_colour_to_the_input_and_reattaches_alpha() -> None:
     picture = image(6, 6, channels=4)
     prepared = prepare(picture, CONFIG, scale=2.0)
-    result = finish(prepared.pixels * 0.5, prepared, "adain")
+    result, target = finish(prepared.pixels * 0.5, prepared.target, "adain"), prepared.target
     assert result.shape == (1, 12, 12, 4)
-    assert torch.equal(result[..., 3], prepared.alpha)
-    torch.testing.assert_close(result[..., :3].mean(dim=(1, 2)), prepared.reference.mean(dim=(1, 2)), atol=0.02, rtol=0)
+    assert torch.equal(result[..., 3], resize_bicubic(picture[..., 3:], 12, 12)[..., 0])
+    reference = resize_bicubic(target.source, 12, 12)
+    torch.testing.assert_close(result[..., :3].mean(dim=(1, 2)), reference.mean(dim=(1, 2)), atol=0.02, rtol=0)
 
 
 # ---- the whole pipeline ----
@@ -123,7 +131,7 @@ def test_realism_zero_is_the_encoded_and_decoded_input_at_any_t(upscaler: Upscal
     picture = image(9, 14)
     prepared = prepare(picture, CONFIG, scale=4.0)
     z = encode(upscaler.backend, prepared.pixels, CONFIG)
-    expected = finish(decode(upscaler.backend, z, CONFIG), prepared, "none")
+    expected = finish(decode(upscaler.backend, z, CONFIG), prepared.target, "none")
     assert torch.equal(upscaler.upscale(picture, t=t, realism=0.0), expected)
 
 
@@ -225,8 +233,8 @@ def test_encode_and_decode_are_exact_in_tiles(upscaler: Upscaler, tile: int) -> 
 @pytest.mark.parametrize("size", [(20, 31), (60, 9), (1, 1)])
 def test_every_counted_tick_comes(upscaler: Upscaler, size: tuple[int, int], tile: int, overlap: int) -> None:
     ticks: list[int] = []
-    prepared = prepare(image(*size), CONFIG, scale=4.0)
-    counted = count_ticks(prepared, CONFIG, tile, overlap)
+    counted = count_ticks(Layout.of(*size, CONFIG, scale=4.0), CONFIG, tile, overlap)
+    assert upscaler.ticks(*size, scale=4.0, tile=tile, overlap=overlap) == sum(counted)
     upscaler.upscale(image(*size, batch=2), tile=tile, overlap=overlap, tick=lambda: ticks.append(1))
     assert len(ticks) == 2 * sum(counted)
 

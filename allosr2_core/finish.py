@@ -1,0 +1,134 @@
+"""From the restored picture to the result: its size, its colours, and what it keeps of the input.
+
+Everything here is done once, over the whole picture, in bands of rows where that saves memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .color import match_color
+from .enlarged import Enlarged, Kernel
+from .errors import AlloSR2Error
+from .image.geometry import crop, resize_bicubic
+from .image.resample import resample
+from .layout import Layout
+
+RANGE_SIDE = 9
+"""px of the input around a pixel that its result is limited by. Wider than a JPEG block (8): one block is no range."""
+BEYOND = 0.5
+"""How far a result may leave the range of its surroundings, in parts of that range."""
+BAND = 256
+"""Rows that are finished at a time."""
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as image libraries make grey
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a restored picture is to become, and what that takes of the input."""
+
+    layout: Layout
+    source: Tensor
+    """[B, h, w, 3] in [0, 1]: the input as it was enlarged (`Layout.source_height` x `source_width`)."""
+    alpha: Tensor | None
+    """[B, H, W] in [0, 1], of the input; or None."""
+    mask: Tensor | None
+    """[1 or B, H, W] in [0, 1] of the input's or the result's size: 1 takes the restored picture, 0 keeps the plain
+    enlargement; None takes the restored picture everywhere."""
+
+    def __post_init__(self) -> None:
+        if self.mask is not None:
+            _check_mask(self.mask, self.source.shape[0], self.layout)
+
+    def item(self, number: int) -> Target:
+        """That of one picture of the batch."""
+        here = slice(number, number + 1)
+        mask = self.mask if self.mask is None or self.mask.shape[0] == 1 else self.mask[here]
+        return Target(self.layout, self.source[here], None if self.alpha is None else self.alpha[here], mask)
+
+
+def finish(pixels: Tensor, target: Target, color: str) -> Tensor:
+    """Decoded and still padded pictures [B, H', W', 3] in [0, 1] -> the result [B, height, width, 3 or 4]."""
+    layout, channels = target.layout, 3 if target.alpha is None else 4
+    out = torch.empty(pixels.shape[0], layout.height, layout.width, channels)
+    for number, item in enumerate(pixels.split(1)):
+        restored = crop(item, layout.restored_height, layout.restored_width)
+        out[number, ..., :3] = resample(restored, layout.height, layout.width)[0]
+        settle(out[number], target.item(number), color)
+    return out
+
+
+def settle(result_HWC: Tensor, target: Target, color: str) -> None:
+    """Give the restored picture in result[..., :3] the input's colours, bounds, kept regions, greyness and alpha.
+
+    In place, float32, of one picture. Colours: `color.match_color`. Bounds: no value leaves the range that the input
+    has in the RANGE_SIDE x RANGE_SIDE px around it by more than BEYOND of that range, so that a flat colour stays what
+    it is, where a network that saw photographs is a few levels off, most of all at the border. Mask: enlarged
+    bilinearly, so that the edge of one of the input's size is one input pixel wide. A grey input (R = G = B) gives the
+    luma of its result. Alpha is enlarged bicubically.
+    """
+    layout, source, rgb_HWC = target.layout, target.source, result_HWC[..., :3]
+    height, width = layout.height, layout.width
+    if color != "none":
+        reference = resize_bicubic(source, height, width)
+        rgb_HWC.copy_(match_color(rgb_HWC[None], reference, color)[0])
+    low, high = (Enlarged(bound, height, width, kernel=Kernel.LINEAR) for bound in bounds(source))
+    reference = mask = None
+    if target.mask is not None:
+        reference = Enlarged(source, height, width)
+        mask = Enlarged(_shrunk(target.mask[..., None], height, width), height, width, kernel=Kernel.LINEAR)
+    grey, columns = is_grey(source[0]), slice(0, width)
+    for top in range(0, height, BAND):
+        rows = slice(top, min(top + BAND, height))
+        band = torch.clamp(rgb_HWC[rows], low.pixels(rows, columns), high.pixels(rows, columns))
+        if reference is not None and mask is not None:
+            band = torch.lerp(reference.pixels(rows, columns), band, mask.pixels(rows, columns))
+        rgb_HWC[rows] = luma(band) if grey else band
+    if target.alpha is not None:
+        result_HWC[..., 3] = resize_bicubic(target.alpha[..., None], height, width)[0, ..., 0]
+
+
+def bounds(source_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value allowed at each pixel of the input, [B, H, W, 3] each."""
+    low, high = -_local_maximum(-source_BHWC), _local_maximum(source_BHWC)
+    slack = BEYOND * (high - low)
+    return low - slack, high + slack
+
+
+def is_grey(rgb_HWC: Tensor) -> bool:
+    """Whether every pixel has R = G = B."""
+    red, green, blue = rgb_HWC.unbind(-1)
+    return torch.equal(red, green) and torch.equal(green, blue)
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """The luma of a picture [..., 3], in all its channels."""
+    return (rgb @ rgb.new_tensor(_LUMA)).clamp(0.0, 1.0)[..., None].expand(*rgb.shape[:-1], 3)
+
+
+def _local_maximum(image_BHWC: Tensor) -> Tensor:
+    image_BCHW = image_BHWC.movedim(-1, 1)
+    for kernel in ((RANGE_SIDE, 1), (1, RANGE_SIDE)):  # one side after the other: 2 n instead of n^2
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        image_BCHW = functional.max_pool2d(image_BCHW, kernel, stride=1, padding=padding)
+    return image_BCHW.movedim(1, -1)
+
+
+def _shrunk(image_BHWC: Tensor, height: int, width: int) -> Tensor:
+    """Reduced to at most height x width px: a mask of an input that is larger than the result."""
+    return resize_bicubic(image_BHWC, min(height, image_BHWC.shape[1]), min(width, image_BHWC.shape[2]))
+
+
+def _check_mask(mask: Tensor, batch: int, layout: Layout) -> None:
+    sizes = ((layout.input_height, layout.input_width), (layout.height, layout.width))
+    if mask.ndim != 3 or mask.shape[0] not in (1, batch) or tuple(mask.shape[1:]) not in sizes:
+        raise AlloSR2Error(
+            f"expected a mask of shape (1 or {batch}, H, W) with the input's {sizes[0][1]}x{sizes[0][0]} px or the "
+            f"result's {sizes[1][1]}x{sizes[1][0]} px; got shape {tuple(mask.shape)}"
+        )
+    if not bool(((mask >= 0.0) & (mask <= 1.0)).all()):  # also NaN
+        raise AlloSR2Error("expected mask values in 0..1; got others")
