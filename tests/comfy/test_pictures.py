@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comfy_server import ComfyServer, WorkflowResult
+from comfy_server import ComfyServer, WorkflowError, WorkflowResult
 from PIL import Image
 from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, without_t
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
+from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
 from allosr2_core.upscale import encode, estimate_t, prepare
 from allosr2_core.upscaler import Upscaler
@@ -121,8 +122,8 @@ def test_colours_are_matched(server: ComfyServer, upscaler: Upscaler) -> None:
 
 
 def test_core_vae_decode_takes_our_latent(server: ComfyServer) -> None:
-    ours = pixels(server.run(without_t(example(SMALL, "photo.png"))))
-    workflow = without_t(example(SMALL, "photo.png"))
+    workflow = without_t(example(SMALL, "photo.png", n4={"realism": 0.1}))  # stays within the input's local range
+    ours = pixels(server.run(workflow))
     theirs = pixels(server.run(with_node(workflow, DECODE, "VAEDecode", samples=[UPSCALE, 0], vae=[LOADER, 1])))
     assert theirs.shape == (112, 160, 3) and ours.shape == (112, 160, 3)
     assert np.abs(theirs - ours).max() <= TOLERANCE
@@ -147,3 +148,70 @@ def test_a_pictures_place_in_the_batch_changes_nothing(server: ComfyServer) -> N
     result = server.run(workflow)
     assert len(result.images) == 2
     assert np.abs(np.asarray(Image.open(result.images[1])).astype(int) - alone).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 6.0])
+def test_other_factors_than_the_trained_one(server: ComfyServer, upscaler: Upscaler, scale: float) -> None:
+    found = pixels(server.run(without_t(example(SMALL, "photo.png", n4={"scale": scale}))))
+    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, scale=scale))
+    assert found.shape == expected.shape == (round(28 * scale), round(40 * scale), 3)
+    assert np.abs(found - expected).max() <= TOLERANCE
+
+
+def test_the_estimate_is_the_same_at_every_factor(server: ComfyServer) -> None:
+    reports = []
+    for scale in (1.0, 4.0, 8.0):
+        workflow = with_node(
+            example(SMALL, "photo.png", n3={"scale": scale, "method": "predicted"}), "21", "PreviewAny", source=["3", 2]
+        )
+        reports.append(server.run(workflow).outputs["21"]["text"])
+    assert reports[0] == reports[1] == reports[2]
+
+
+def test_grey_in_grey_out(server: ComfyServer) -> None:
+    found = pixels(server.run(without_t(example(SMALL, "grey.png"))))
+    assert found.ndim == 2 or (found == found[..., :1]).all()
+
+
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 0, 255), (255, 255, 255)], ids=str)
+def test_flat_colours_stay(server: ComfyServer, color: tuple[int, int, int]) -> None:
+    Image.new("RGB", (20, 16), color).save(server.input / "flat.png")
+    found = pixels(server.run(without_t(example(EMBEDDED_NAME, "flat.png"))))
+    assert np.abs(found - np.array(color)).max() <= 1
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+def test_hidden_colours_leave_no_fringe(server: ComfyServer, hidden: int) -> None:
+    rows, columns = np.mgrid[0:48, 0:48]
+    alpha = np.where(np.hypot(rows - 23.5, columns - 23.5) < 16, 255, 0)
+    rgb = np.where(alpha[..., None] > 0, (230, 40, 40), hidden)
+    Image.fromarray(np.dstack([rgb, alpha]).astype(np.uint8)).save(server.input / "disc.png")
+    workflow = without_t(example(EMBEDDED_NAME, "disc.png", n4={"image": ["20", 0]}))
+    found = pixels(server.run(with_node(workflow, "20", "JoinImageWithAlpha", image=[IMAGE, 0], alpha=[IMAGE, 1])))
+    share = found[..., 3:] / 255.0
+    for paper in (0, 255):
+        shown, wanted = (share * color + (1 - share) * paper for color in (found[..., :3], np.array([230, 40, 40])))
+        assert np.abs(shown - wanted).max() <= 5
+
+
+def test_a_mask_keeps_the_plain_enlargement(server: ComfyServer, upscaler: Upscaler) -> None:
+    mask = np.zeros((28, 40, 3), dtype=np.uint8)
+    mask[:, 20:] = 255
+    Image.fromarray(mask).save(server.input / "mask.png")
+    workflow = without_t(example(SMALL, "photo.png", n4={"mask": ["26", 0]}))
+    workflow = with_node(workflow, "26", "LoadImageMask", image="mask.png", channel="red")
+    found = pixels(server.run(workflow))
+    image, values = load_image(server.input / "photo.png").image_BHWC, torch.from_numpy(mask[None, ..., 0] / 255.0)
+    assert np.abs(found - bytes_of(upscaler.upscale(image, mask=values.float()))).max() <= TOLERANCE
+    plain = bytes_of(resize_bicubic(image, 112, 160))
+    assert np.abs(found - plain)[:, :76].max() <= 1 and np.abs(found - plain)[:, 84:].max() > 5
+
+
+@pytest.mark.parametrize(("name", "word"), [("photo.png", "empty 64x64 mask"), ("rgba.png", "own transparency")])
+def test_load_images_own_mask_is_not_taken_for_one(server: ComfyServer, name: str, word: str) -> None:
+    workflow = without_t(example(SMALL, name, n4={"mask": [IMAGE, 1]}))
+    if name == "rgba.png":
+        workflow = with_node(workflow, "20", "JoinImageWithAlpha", image=[IMAGE, 0], alpha=[IMAGE, 1])
+        workflow[UPSCALE]["inputs"]["image"] = ["20", 0]
+    with pytest.raises(WorkflowError, match=word):
+        server.run(workflow)
