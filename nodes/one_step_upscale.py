@@ -59,8 +59,9 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     "Above 1 exaggerates.",
                 ),
                 tile_input(
-                    "Side of the pieces the model sees, in result pixels. 0 = what the checkpoint recommends, and half "
-                    "as much when memory runs out. Smaller saves memory; larger lets it see more of the picture."
+                    "Side of the pieces the model sees, in pixels of the 4x picture. 0 = what the checkpoint "
+                    "recommends, and half as much when memory runs out. Smaller saves memory; larger lets it see more "
+                    "of the picture."
                 ),
                 io.Int.Input(
                     "overlap",
@@ -68,7 +69,8 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     min=0,
                     max=1024,
                     step=8,
-                    tooltip="How many result pixels neighbouring pieces share; they are blended there. 64 hides seams.",
+                    tooltip="How many pixels of the 4x picture neighbouring pieces share; they are blended there. 64 "
+                    "hides seams.",
                 ),
                 io.Boolean.Input(
                     "shifted_grid",
@@ -101,7 +103,7 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
             outputs=[
                 io.Latent.Output(
                     "LATENT",
-                    tooltip="Restored latents, with the crop, the alpha channel and the colour reference for decoding.",
+                    tooltip="Restored latents, with what Tiled Decode needs: size, alpha channel, mask and the input.",
                 )
             ],
         )

@@ -16,7 +16,7 @@ SOCKETS = {
     ),
     "AlloSR2OneStepUpscale": (
         ["model", "vae", "allosr2", "image", "scale", "target_long_edge", "realism", "tile", "overlap"],
-        ["shifted_grid", "t", "conditioning"],
+        ["shifted_grid", "t", "conditioning", "mask"],
         ["LATENT"],
     ),
     "TiledDecode": (["vae", "latent", "tile", "mode", "color"], [], ["IMAGE"]),
