@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import comfy.model_sampling
+import torch
 from torch import Tensor
 
 from ..allosr2_core.bases import BASES, base_name, title_of
 from ..allosr2_core.checkpoint import LORA_ENCODER, LORA_FLOW, Checkpoint
 from ..allosr2_core.errors import AlloSR2Error
-from ..allosr2_core.families import FAMILIES, flux_architecture, recognise
+from ..allosr2_core.families import FAMILIES, flux_architecture, missing_marks, recognise
+from ..allosr2_core.weight_diff import listed
 from . import host
 from .host_objects import add_difference
 
@@ -55,9 +57,11 @@ def _check_model(checkpoint: Checkpoint, name: str, model: ModelPatcher) -> None
     wanted, family = network.get("type"), recognise(shapes)
     if family != wanted or not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
         found = "a model of another family" if family is None else f"a {FAMILIES[family].title} model"
+        missing = missing_marks(wanted, shapes) if family is None and wanted in FAMILIES else []
+        lacking = f"; it has no {listed(missing)}" if missing else ""  # tells a renamed parameter from another model
         raise AlloSR2Error(
             f"{name!r} was trained on {title_of(checkpoint.config.base)}; got {found} "
-            f"({type(model.model).__name__}) on 'model'"
+            f"({type(model.model).__name__}) on 'model'{lacking}"
         )
     if wanted != "flux":
         return
@@ -110,7 +114,7 @@ def _raw_start(sampling: comfy.model_sampling.CONST) -> comfy.model_sampling.CON
         def noise_scaling(
             self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False
         ) -> Tensor:
-            return latent_image + sigma.reshape(-1, *(1 for _ in latent_image.shape[1:])) * noise
+            return latent_image + super().noise_scaling(sigma, noise, torch.zeros_like(latent_image), max_denoise)
 
     changed = copy.deepcopy(sampling)
     changed.__class__ = RawStart

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..allosr2_core.checkpoint import LORA_ENCODER, LORA_FLOW, Checkpoint
 from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.families import spellings
 from ..allosr2_core.patch_autoencoder import PatchAutoencoder
 from ..allosr2_core.unet import VelocityUNet
 from ..allosr2_core.weight_diff import listed
@@ -138,16 +139,19 @@ def build_vae(checkpoint: Checkpoint, strength: float) -> PatchVAE:
 def add_difference(patcher: comfy.model_patcher.ModelPatcher, tensors: Mapping[str, Tensor], strength: float) -> None:
     """Add weight differences (`X.diff`, `X.diff_b`) or LoRA pairs (`X.lora_A.weight` ...) through the host's loader.
 
-    X is the full name of a layer in the patched model. The host only logs what it does not recognise or what has the
-    wrong shape, so the matches are counted: AlloSR2Error unless every tensor found its parameter and fits it.
+    X is the full name of a layer in the patched model, in any spelling. The host only logs what it does not recognise
+    or what has the wrong shape, and of two differences for one parameter it keeps one, so the matches are counted:
+    AlloSR2Error unless every tensor found its parameter, fits it, and no parameter is named in two spellings.
     """
     shapes = {name: tuple(value.shape) for name, value in patcher.model.named_parameters()}  # GGUF's: as unpacked
-    keys = {name.removesuffix(".weight"): name for name in shapes}
+    keys = {spelling.removesuffix(".weight"): name for name in shapes for spelling in spellings(name)}
     patches = comfy.lora.load_lora(dict(tensors), keys, log_missing=False)
     applied = set(patcher.add_patches(patches, strength))
     missing = []
+    layers: dict[str, set[str]] = {}
     for name, value in tensors.items():
-        target = _target(name, shapes)
+        layer, target = _target(name, shapes)
+        layers.setdefault(target, set()).add(layer)
         if target not in applied or not _fits(name, tuple(value.shape), shapes[target]):
             missing.append(f"{name} {tuple(value.shape)} for {target} {shapes.get(target, '(not there)')}")
     if missing:
@@ -155,6 +159,9 @@ def add_difference(patcher: comfy.model_patcher.ModelPatcher, tensors: Mapping[s
             f"expected every tensor of the checkpoint's difference to fit a parameter of the model; "
             f"{len(missing)} of {len(tensors)} do not: {listed(missing)}"
         )
+    twice = [f"{target} as {' and '.join(sorted(names))}" for target, names in layers.items() if len(names) > 1]
+    if twice:
+        raise AlloSR2Error(f"expected one name for each parameter; got two for {len(twice)}: {listed(twice)}")
 
 
 def _fits(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -166,13 +173,14 @@ def _fits(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return name.endswith(".alpha") or shape == target
 
 
-def _target(name: str, parameters: Container[str]) -> str:
-    """The parameter a tensor of a LoRA file changes."""
+def _target(name: str, parameters: Container[str]) -> tuple[str, str]:
+    """What a tensor of a LoRA file names, a layer or a parameter, and the model's own name for what it changes."""
     for suffix, kind in _PATCH_SUFFIXES.items():
         if name.endswith(suffix):
             layer = name.removesuffix(suffix)
-            return layer + kind if layer + kind in parameters else layer
-    return name
+            known = (*spellings(layer + kind), *spellings(layer))
+            return layer, next((spelling for spelling in known if spelling in parameters), layer)
+    return name, name
 
 
 def _cells(shape: tuple[int, ...]) -> int:

@@ -9,11 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from allosr2_core import cli
+from allosr2_core import cli_picture
 from allosr2_core.checkpoint import load_checkpoint
-from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
-from allosr2_core.jobs import plan_jobs
 from allosr2_core.progress import Progress
 from allosr2_core.upscaler import Upscaler
 from tests.support.command_line import CommandLine, Outcome
@@ -105,19 +103,6 @@ def test_alpha_is_kept(run: CommandLine, tmp_path: Path, suffix: str) -> None:
     assert float(alpha[:, 26:].min()) > 0.95
 
 
-@pytest.mark.parametrize("mode", ["L", "LA"])
-def test_grey(run: CommandLine, tmp_path: Path, mode: str) -> None:
-    assert run.upscale(write_photo(tmp_path / "in.png", mode=mode), tmp_path / "out.png").code == 0
-    assert (load_image(tmp_path / "out.png").alpha_HW is not None) == (mode == "LA")
-
-
-def test_grey16(run: CommandLine, tmp_path: Path) -> None:
-    Image.fromarray(np.arange(126, dtype=np.uint16).reshape(9, 14) * 500).save(tmp_path / "in.png")
-    outcome = run.upscale(tmp_path / "in.png", tmp_path / "out.png")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert size(tmp_path / "out.png") == (36, 56)
-
-
 def test_output_folders_are_created(run: CommandLine, tmp_path: Path) -> None:
     source = write_photo(tmp_path / "in.jpg")
     assert run.upscale(source, tmp_path / "a" / "b" / "out.png").code == 0
@@ -140,7 +125,7 @@ def test_a_folder_goes_on_after_bad_files(run: CommandLine, tmp_path: Path) -> N
     (folder / ".hidden.png").touch()
     outcome = run.upscale(folder, tmp_path / "out", "--scale", 2)
     assert outcome.code == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "whole.png", "z.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "whole.png", "z.tif"]
     for name in ("empty.png", "text.png", "cut.png"):
         assert f"failed: {folder / name}: expected" in outcome.err
     assert "left out 1, no picture by the suffix: notes.txt" in outcome.err
@@ -167,15 +152,15 @@ def test_lack_of_memory_fails_one_picture_only(
 ) -> None:
     for name in ("a.png", "b.png"):
         write_photo(tmp_path / "in" / name)
-    work, calls = cli.save_image, []
+    work, calls = cli_picture.save_image, []
 
-    def fail_first(*arguments: object) -> None:
+    def fail_first(*arguments: object) -> str:
         calls.append(1)
         if len(calls) == 1:
             raise error
-        work(*arguments)  # type: ignore[arg-type]
+        return work(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cli, "save_image", fail_first)
+    monkeypatch.setattr(cli_picture, "save_image", fail_first)
     outcome = run.upscale(tmp_path / "in", tmp_path / "out")
     assert outcome.code == 1
     assert f"failed: {tmp_path / 'in' / 'a.png'}: " in outcome.err
@@ -201,28 +186,25 @@ def test_output_that_cannot_be_written(run: CommandLine, tmp_path: Path) -> None
     assert "could not be created" in outcome.err
 
 
-def test_outputs_of_a_folder_never_collide(tmp_path: Path) -> None:
-    for name in ("a.png", "a.tif", "a.bmp", "a.PNG.gif", "b.TIFF", "c.jpeg"):
-        (tmp_path / name).touch()
-    targets = {job.source.name: job.target.name for job in plan_jobs(tmp_path, tmp_path.parent / "results").jobs}
-    assert len({name.casefold() for name in targets.values()}) == len(targets) == 6
-    assert targets["a.png"] == "a.png"
-    assert targets["a.tif"] == "a.tif.png"
-    assert targets["b.TIFF"] == "b.png"
-    assert targets["c.jpeg"] == "c.jpeg"
-    with pytest.raises(AlloSR2Error, match="not an input"):
-        plan_jobs(tmp_path, tmp_path)
-
-
 # ---- the module as a program ----
 
 
 def test_help_names_every_option(run: CommandLine) -> None:
     outcome = run("upscale", "--help")
     assert outcome.code == 0
-    options = "scale long-edge t realism tile overlap shifted color checkpoint threads quiet"
+    options = (
+        "scale long-edge t realism mask tile overlap shifted color checkpoint threads quiet "
+        "recursive skip-existing format quality depth strip compare json"
+    )
     for option in options.split():
         assert f"--{option}" in outcome.out
+
+
+@pytest.mark.parametrize("command", [(), ("upscale",), ("inspect",)])
+def test_help_names_the_exit_codes(run: CommandLine, command: tuple[str, ...]) -> None:
+    text = " ".join(run(*command, "--help").out.split())
+    for code in ("0 all good", "1 a picture", "2 nothing was done", "130 interrupted"):
+        assert code in text
 
 
 def test_as_a_program(tmp_path: Path, tiny_checkpoint: Path) -> None:
