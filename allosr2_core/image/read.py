@@ -1,17 +1,20 @@
-"""Pictures in and out: files, alpha, sizes, resizing, padding.
+"""Pictures out of files, whatever the format: upright, sRGB, with what the file says besides.
 
 Pictures are float32 torch tensors in 0..1 with the channels last (H, W, C or B, H, W, C), which is the convention of
-ComfyUI's IMAGE; networks work on BCHW and convert at their edge. Values are sRGB as stored: no gamma and no ICC profile
-is applied.
+ComfyUI's IMAGE; networks work on BCHW and convert at their edge. What a file says about its colours (ICC profile,
+gamma, primaries, Lab, CMYK) is applied; what comes out are sRGB values, except in deep pictures with a profile of their
+own, which keep their values and carry the profile along.
 
-What Pillow (13.0 checked) limits: 16-bit greyscale keeps all its bits, 16-bit RGB, RGBA and grey+alpha PNGs are handed
-out by Pillow as the top 8 bits of each channel. Such a file loads, and `LoadedImage.note` says so.
+The content decides how a file is read, never its suffix. Each format has its module (`*_file.py`, `picture_file.py` for
+what they share).
 """
 
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +23,32 @@ from PIL import Image
 
 from ..errors import AlloSR2Error
 from .geometry import check_size
+from .gif_file import GifFile
+from .jpeg_file import JpegFile
+from .metadata import Metadata, carried
+from .opening import read_bytes
+from .picture_file import Header, PictureFile, as_unit
+from .pillow_file import PillowFile
+from .png_chunks import SIGNATURE
+from .png_file import PngFile
+from .profiles import to_srgb
+from .tiff_file import TiffFile
 from .write import WRITABLE_SUFFIXES
 
-READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+__all__ = ["READABLE_SUFFIXES", "Header", "LoadedImage", "load_image", "read_header"]
 
-_EXIF_ORIENTATION = 0x0112
+READABLE_SUFFIXES = (
+    *WRITABLE_SUFFIXES,
+    *(".jfif", ".jpe", ".mpo", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga"),
+)
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What Pillow raises on data it cannot decode; SyntaxError is its name for a broken PNG or TIFF structure.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+    *(RuntimeError, AssertionError, AttributeError, ZeroDivisionError),  # AVIF, and Pillow on damaged directories
+)
 
 
 @dataclass(frozen=True)
@@ -34,12 +56,18 @@ class LoadedImage:
     """A picture from a file, upright (EXIF orientation applied).
 
     rgb_HWC: float32 0..1, 3 channels. alpha_HW: float32 0..1, or None when the file has no transparency.
-    note: what was lost in reading it, for the user to see; empty when nothing was.
+    note: what was lost or converted in reading it, for the user to see; empty when nothing was.
+    bits: 8, or 16 when the values have more than 8 bits. grey: stored as one channel, the three are equal.
+    metadata: ready for the result. duration_ms: of this frame, 0 for a still picture.
     """
 
     rgb_HWC: torch.Tensor
     alpha_HW: torch.Tensor | None
     note: str = ""
+    bits: int = 8
+    grey: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+    duration_ms: float = 0.0
 
     @property
     def image_BHWC(self) -> torch.Tensor:
@@ -49,55 +77,77 @@ class LoadedImage:
         return torch.cat((self.rgb_HWC, self.alpha_HW[..., None]), dim=-1)[None]
 
 
-def load_image(path: str | Path) -> LoadedImage:
-    """Read any still picture Pillow knows; of an animation the first frame.
+def read_header(path: str | Path) -> Header:
+    """What a file is, without decoding a pixel. Raises AlloSR2Error, naming the file, like `load_image`."""
+    path = Path(path)
+    with _naming(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = _open(path).header()
+        check_size(header.height, header.width, what=f"{path}: the picture")
+        return header
 
-    Grey becomes RGB, palettes and CMYK are converted, a transparent palette entry or colour key becomes alpha.
-    Raises AlloSR2Error, naming the file, when it is missing, empty, truncated, not a picture or too large.
+
+def load_image(path: str | Path, frame: int = 0) -> LoadedImage:
+    """Read a picture, or frame `frame` of an animation as it is shown, or page `frame` of a TIFF.
+
+    Grey becomes RGB, a transparent palette entry or colour key becomes alpha, other colour spaces become sRGB.
+    Raises AlloSR2Error, naming the file, when it is missing, no regular file, empty, truncated, not a picture, of a
+    kind that is not supported, too large, or has no such frame.
     """
     path = Path(path)
-    if not path.is_file():
-        raise AlloSR2Error(f"{path}: expected an image file, found {'a folder' if path.is_dir() else 'nothing'}")
-    if path.stat().st_size == 0:
-        raise AlloSR2Error(f"{path}: expected an image, the file is empty (0 bytes)")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            with Image.open(path) as picture:
-                check_size(picture.height, picture.width, what=f"{path}: the picture")
-                notes = [_precision_note(picture)]
-                picture.load()
-                orientation, exif_note = _orientation(picture)
-                notes.append(exif_note)
-                values_HWC, alpha_HW = _to_arrays(picture)
-    except AlloSR2Error as error:
-        raise error if str(path) in str(error) else AlloSR2Error(f"{path}: {error}") from error
-    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
-        raise AlloSR2Error(f"{path}: expected a complete image in a format Pillow reads, got: {error}") from error
-    rgb_HWC = torch.from_numpy(np.ascontiguousarray(_upright(values_HWC, orientation)))
+    with _naming(path), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        file = _open(path)
+        header = file.header()
+        check_size(header.height, header.width, what=f"{path}: the picture")
+        if not 0 <= frame < header.frames:
+            raise AlloSR2Error(f"{path}: expected a frame from 0 to {header.frames - 1}, got {frame}")
+        decoded = file.decode(frame)
+        converted = to_srgb(decoded)
+        along = carried(decoded.info, converted.icc_profile)
+    values_HWC = _upright(converted.values_HWC, along.orientation)
+    if values_HWC.shape[-1] == 1:
+        values_HWC = np.repeat(values_HWC, 3, axis=-1)
+    alpha_HW = decoded.alpha_HW
     if alpha_HW is not None:
-        alpha_HW = torch.from_numpy(np.ascontiguousarray(_upright(alpha_HW, orientation)))
+        alpha_HW = np.ascontiguousarray(_upright(as_unit(alpha_HW), along.orientation))
+    notes = [*decoded.notes, *decoded.info.notes, *along.notes, converted.note]
     # Damage Pillow worked around (metadata, not pixels) is only warned of: hand it to the user with the picture.
     notes += [str(warning.message).strip() for warning in caught if issubclass(warning.category, UserWarning)]
     return LoadedImage(
-        rgb_HWC=rgb_HWC, alpha_HW=alpha_HW, note="; ".join(dict.fromkeys(note for note in notes if note))
+        rgb_HWC=torch.from_numpy(np.ascontiguousarray(values_HWC)),
+        alpha_HW=None if alpha_HW is None else torch.from_numpy(alpha_HW),
+        note="; ".join(dict.fromkeys(note for note in notes if note)),
+        bits=decoded.bits,
+        grey=decoded.space == "grey",
+        metadata=along.metadata,
+        duration_ms=decoded.duration_ms,
     )
 
 
-def _precision_note(picture: Image.Image) -> str:
-    """Before load(), a decoder's raw mode tells how many bits the file has; Pillow keeps 8 of each colour channel."""
-    raw_modes = [str(tile[3]) for tile in getattr(picture, "tile", []) if len(tile) > 3]
-    deep = any(";16" in mode for mode in raw_modes) and not picture.mode.startswith(("I", "F"))
-    return "16 bits a channel in the file, read as 8 (only greyscale keeps 16)" if deep else ""
-
-
-def _orientation(picture: Image.Image) -> tuple[int, str]:
-    """EXIF orientation 1..8 and a note; damaged EXIF data is no reason to refuse intact pixels."""
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises becomes an AlloSR2Error that names the file."""
     try:
-        value = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        yield
+    except AlloSR2Error as error:
+        raise error if str(path) in str(error) else AlloSR2Error(f"{path}: {error}") from error
     except _DECODE_ERRORS as error:
-        return 1, f"EXIF data damaged ({error}), orientation not applied"
-    return (value if value in range(1, 9) else 1), ""
+        reason = str(error) or type(error).__name__
+        raise AlloSR2Error(f"{path}: expected a complete image in a format Pillow reads, got: {reason}") from error
+
+
+def _open(path: Path) -> PictureFile:
+    data = read_bytes(path)
+    if data.startswith(SIGNATURE):
+        return PngFile(path, data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegFile(path, data)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return GifFile(path, data)
+    if data.startswith(_TIFF_STARTS):
+        return TiffFile(path, data)
+    return PillowFile(path, data)
 
 
 def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -109,19 +159,3 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
     return values
-
-
-def _to_arrays(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pillow image -> rgb (H, W, 3) and alpha (H, W) or None, float32 0..1, in the file's orientation."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        grey_HW = np.asarray(picture).astype(np.float32 if picture.mode == "F" else np.int64)
-        top = 1.0 if picture.mode == "F" else 65535.0
-        low, high = float(grey_HW.min()), float(grey_HW.max())
-        if not (low >= 0.0 and high <= top):  # also refuses NaN
-            raise AlloSR2Error(f"expected grey values in 0..{top:.0f}, got {low:g}..{high:g}")
-        rgb_HWC = np.repeat((grey_HW / top).astype(np.float32)[..., None], 3, axis=-1)
-        key = picture.info.get("transparency")
-        return rgb_HWC, None if key is None else (grey_HW != key).astype(np.float32)
-    rgba = picture.has_transparency_data
-    values_HWC = np.asarray(picture.convert("RGBA" if rgba else "RGB")).astype(np.float32) / np.float32(255.0)
-    return values_HWC[..., :3], values_HWC[..., 3] if rgba else None

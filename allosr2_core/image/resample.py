@@ -9,14 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LOBES = 3
-"""Of the Lanczos kernel: the windowed sinc that image editors reduce with."""
+SUPPORT = 2
+"""Of the kernel, in samples to either side."""
+A = -0.5
+"""Keys' parameter (1981), as torch and Pillow take it where they antialias. On validation photographs at a factor of 2
+the area mean and the triangle are softer (ST-LPIPS), Lanczos is further from the photograph (PSNR)."""
 BLOCK = 256
 """Side, px, of the pieces `resample` cuts a stored picture into."""
 
 
 class Resampled:
-    """The sum of the pieces that were added. Lanczos, antialiased where it reduces, edges normalised; not clamped.
+    """The sum of the pieces that were added. Bicubic, antialiased where it reduces, edges normalised; not clamped.
 
     Args:
         result_HWC: float32, the memory of the result; set to zero here.
@@ -56,7 +59,7 @@ class _Axis:
     def __init__(self, old: int, new: int) -> None:
         self.old, self.new = old, new
         self.stretch = max(1.0, old / new)  # of the kernel: reducing, it covers as many samples as it replaces
-        self.reach = LOBES * self.stretch
+        self.reach = SUPPORT * self.stretch
         taps = torch.arange(int(2 * self.reach) + 2)
         first_n1 = (self._position(torch.arange(new)) - self.reach).floor()[:, None]
         inside = (first_n1 + taps >= 0) & (first_n1 + taps < old)
@@ -76,5 +79,7 @@ class _Axis:
         return (target.double() + 0.5) * (self.old / self.new) - 0.5
 
     def _kernel(self, sample: Tensor, target: Tensor) -> Tensor:
-        x = (sample - self._position(target)[:, None]) / self.stretch
-        return torch.where(x.abs() < LOBES, torch.sinc(x) * torch.sinc(x / LOBES), 0.0)
+        x = ((sample - self._position(target)[:, None]) / self.stretch).abs()
+        near = ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+        far = A * (((x - 5.0) * x + 8.0) * x - 4.0)
+        return torch.where(x <= 1.0, near, torch.where(x < SUPPORT, far, 0.0))

@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import stat
+import struct
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ..errors import AlloSR2Error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What encoders and the system raise while writing becomes an AlloSR2Error that names the file."""
+    try:
+        yield
+    except AlloSR2Error:
+        raise
+    except (OSError, ValueError, struct.error) as error:
+        raise AlloSR2Error(f"{path}: could not be written: {error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into, which takes the place of `path` at the end of the block, unless the block raises.
+
+    A symbolic link is followed: the link stays, its target is replaced. The name in between is short, so that every
+    name the file system takes can be written. Raises AlloSR2Error when the file cannot be made or put in place; errors
+    of the block pass through as they are.
+    """
+    with writing(path):
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():
+            raise OSError("the link leads in a circle")
+        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+            raise OSError("there is something else than a file under this name")
+        partial = target.with_name(f".{uuid.uuid4().hex[:8]}.part")
+        file = open(partial, "x+b")  # noqa: SIM115  # closed below, before the file is renamed
+    try:
+        with file:
+            yield file
+            with writing(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with writing(path):
+            os.replace(partial, target)
+    finally:
+        # Whatever went wrong is what the user has to hear, not that the rest could not be removed either.
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
