@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .errors import AlloSR2Error
+
 Shape = tuple[int, ...]
+
+HEAD_NORMS = ("query_norm", "key_norm")
+GAINS = ("scale", "weight")
+"""What the gain of a head norm is called: `scale` in the files, the core and older hosts, `weight` in newer hosts."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Family:
     in_core: bool
     """Whether `networks.build_network` knows it."""
     marks: tuple[str, ...]
-    """Parameters that together only this family's transformer has."""
+    """Parameters that together only this family's transformer has, each in one of its spellings."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -58,7 +64,7 @@ FAMILIES: dict[str, Family] = {
         pooled=False,
         guidance=False,
         in_core=False,
-        marks=("cap_embedder.1.weight", "x_pad_token", "cap_pad_token"),
+        marks=("cap_embedder.1.weight", "x_pad_token", "cap_pad_token", "final_layer.linear.weight"),
     ),
     "flux2": Family(
         title="FLUX.2",
@@ -88,30 +94,55 @@ FAMILIES: dict[str, Family] = {
 """By the `type` that a checkpoint gives its network."""
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """The names that files and hosts have for one parameter, the files' first; just `name` for most."""
+    layer, _, kind = name.rpartition(".")
+    if kind in GAINS and layer.endswith(HEAD_NORMS):
+        return tuple(f"{layer}.{gain}" for gain in GAINS)
+    return (name,)
+
+
 def recognise(shapes: Mapping[str, Shape]) -> str | None:
     """The family a transformer belongs to, by its parameters' names; None for another one."""
-    for name, family in FAMILIES.items():
-        if all(mark in shapes for mark in family.marks):
-            return name
-    return None
+    return next((name for name in FAMILIES if not missing_marks(name, shapes)), None)
+
+
+def missing_marks(family: str, shapes: Mapping[str, Shape]) -> list[str]:
+    """The marks of a family that a transformer has in no spelling."""
+    return [mark for mark in FAMILIES[family].marks if not any(name in shapes for name in spellings(mark))]
 
 
 def flux_architecture(shapes: Mapping[str, Shape]) -> dict[str, object]:
-    """What the shapes of a FLUX.1 transformer's parameters tell of its architecture, under FluxParams' names."""
-    hidden, tokens = shapes["img_in.weight"]
-    head = shapes.get("double_blocks.0.img_attn.norm.query_norm.scale", (0,))[0]
+    """What the shapes of a FLUX.1 transformer's parameters tell of its architecture, under FluxParams' names.
+
+    Raises AlloSR2Error when a parameter that tells is not there, under any name it is known by.
+    """
+    hidden, tokens = _shape(shapes, "img_in.weight")
+    (head,) = _shape(shapes, "double_blocks.0.img_attn.norm.query_norm.scale")
     return {
         "latent_channels": tokens // 4,
-        "vec_in_dim": shapes["vector_in.in_layer.weight"][1],
-        "context_in_dim": shapes["txt_in.weight"][1],
+        "vec_in_dim": _shape(shapes, "vector_in.in_layer.weight")[1],
+        "context_in_dim": _shape(shapes, "txt_in.weight")[1],
         "hidden_size": hidden,
-        "mlp_ratio": shapes["double_blocks.0.img_mlp.0.weight"][0] / hidden,
-        "num_heads": hidden // head if head else 0,
-        "depth": _count(shapes, "double_blocks"),
-        "depth_single_blocks": _count(shapes, "single_blocks"),
-        "guidance_embed": "guidance_in.in_layer.weight" in shapes,
+        "mlp_ratio": _shape(shapes, "double_blocks.0.img_mlp.0.weight")[0] / hidden,
+        "num_heads": hidden // head,
+        "depth": _count(shapes, "double_blocks", "img_attn.qkv.weight"),
+        "depth_single_blocks": _count(shapes, "single_blocks", "linear1.weight"),
+        "guidance_embed": any(name.startswith("guidance_in.") for name in shapes),
     }
 
 
-def _count(shapes: Mapping[str, Shape], blocks: str) -> int:
+def _shape(shapes: Mapping[str, Shape], name: str) -> Shape:
+    for spelling in spellings(name):
+        if spelling in shapes:
+            return shapes[spelling]
+    raise AlloSR2Error(
+        f"expected a FLUX.1 transformer with the parameter {' or '.join(spellings(name))}; "
+        f"none of its {len(shapes)} parameters has that name"
+    )
+
+
+def _count(shapes: Mapping[str, Shape], blocks: str, layer: str) -> int:
+    """How many blocks there are; every FLUX.1 has some, and all have the layer."""
+    _shape(shapes, f"{blocks}.0.{layer}")
     return len({name.split(".")[1] for name in shapes if name.startswith(blocks + ".")})

@@ -10,10 +10,6 @@ for folder in (REPOSITORY / "tools", REPOSITORY / "tests" / "support"):
     sys.path.insert(0, str(folder))
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--comfyui", type=Path, help="another ComfyUI folder to test with, instead of 0.3.75")
-
-
 @pytest.fixture(scope="session")
 def comfyui_root(request: pytest.FixtureRequest) -> Path:
     """The folder of --comfyui, else ComfyUI 0.3.75, fetched into the ignored cache the first time."""

@@ -12,6 +12,7 @@ import pytest
 from allosr2_core.families import FAMILIES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NORM = "diffusion_model.double_blocks.0.img_attn.norm.query_norm"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,11 @@ def test_what_came_in_is_untouched(found: dict[str, Any], family: str) -> None:
         ("sd3.5 for flux2", "got a Stable Diffusion 3.5 model (SD3) on 'model'"),
         ("schnell for dev", "guidance_embed True there, False here"),
         (
+            "unknown gain",
+            "expected a FLUX.1 transformer with the parameter double_blocks.0.img_attn.norm.query_norm.scale or "
+            "double_blocks.0.img_attn.norm.query_norm.weight; none of its ",
+        ),
+        (
             "other width",
             "1 of 3 do not: diffusion_model.layers.0.attention.qkv.lora_B.weight (5, 3) for "
             "diffusion_model.layers.0.attention.qkv.weight (768, 256)",
@@ -66,6 +72,17 @@ def test_what_came_in_is_untouched(found: dict[str, Any], family: str) -> None:
 )
 def test_another_base_is_refused(found: dict[str, Any], case: str, message: str) -> None:
     assert message in found["refusals"][case]
+
+
+@pytest.mark.parametrize("gain", ["own", "scale", "weight"])
+def test_head_norms_may_have_either_name(found: dict[str, Any], gain: str) -> None:
+    """Hosts differ in it: the model is recognised, and a difference in either spelling lands on the gain."""
+    of, names = found["namings"][gain], [f"{NORM}.{kind}" for kind in ("scale", "weight")]
+    assert len(of["names"]) == 1 and of["names"][0] in ([f"{NORM}.{gain}"] if gain != "own" else names)
+    assert of["plain"] <= 1e-5 and of["adapted"] <= 1e-5
+    assert of["moved"] > 1e-3
+    assert of["differences"].keys() == {"scale", "weight"} and max(of["differences"].values()) <= 1e-5
+    assert f"got two for 1: {of['names'][0]} as {NORM} and {NORM}.scale" in of["twice"]
 
 
 def test_raw_adapters_start_a_stock_sampler_at_the_latent(found: dict[str, Any]) -> None:

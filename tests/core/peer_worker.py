@@ -16,7 +16,7 @@ from typing import Any
 root, repository = sys.argv[1:3]
 answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
 os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever the host prints must not mix with the answers
-sys.path += [repository, os.path.join(repository, "tools")]
+sys.path += [repository, *(os.path.join(repository, *path) for path in (("tools",), ("tests", "support")))]
 
 from launch_comfyui import host_modules  # noqa: E402
 
@@ -32,17 +32,28 @@ import torch  # noqa: E402
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel  # noqa: E402
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # noqa: E402
 from flux_keys import autoencoder_to_diffusers, transformer_to_diffusers  # noqa: E402
+from host_flux import settings  # noqa: E402
 from peft import LoraConfig, PeftModel  # noqa: E402
 
 from allosr2_core.autoencoder import AutoencoderParams  # noqa: E402
+from allosr2_core.families import spellings  # noqa: E402
 from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
 
 torch.set_num_threads(1)
 
 
+def spelled(name: str, model: torch.nn.Module) -> str:
+    """A parameter's name as the host's model has it."""
+    return next((spelling for spelling in spellings(name) if spelling in dict(model.named_parameters())), name)
+
+
+def load(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    model.load_state_dict({spelled(name, model): value for name, value in state.items()}, strict=True)
+
+
 def host_flux(job: dict[str, Any]) -> dict[str, Any]:
-    model = comfy.ldm.flux.model.Flux(**job["params"], operations=torch.nn)
-    model.load_state_dict(job["state"], strict=True)
+    model = comfy.ldm.flux.model.Flux(**settings(job["params"]), operations=torch.nn)
+    load(model, job["state"])
     return {"v": model(**job["inputs"], transformer_options={})}
 
 
@@ -58,22 +69,30 @@ def host_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def host_adapter(job: dict[str, Any]) -> dict[str, Any]:
-    """Load adapter tensors as a LoRA node of the host does; give back what they patched and the patched output."""
-    model = comfy.supported_models.Flux(job["params"]).get_model({}, "")
-    model.diffusion_model.load_state_dict(job["state"], strict=True)
+    """Load adapter tensors as a LoRA node of the host does; give back what they patched and the patched output.
+
+    The host's own loader knows a parameter by the host's own name alone, so the tensors come under that.
+    """
+    model = comfy.supported_models.Flux(settings(job["params"])).get_model({}, "")
+    load(model.diffusion_model, job["state"])
+    tensors = {}
+    for key, value in job["tensors"].items():
+        name = spelled(key.removesuffix(".diff"), model)
+        tensors[name.removesuffix(".weight") + ".diff" if key.endswith(".diff") else key] = value
     patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
-    patches = comfy.lora.load_lora(job["tensors"], comfy.lora.model_lora_keys_unet(model, {}), log_missing=True)
+    patches = comfy.lora.load_lora(tensors, comfy.lora.model_lora_keys_unet(model, {}), log_missing=True)
     patched = patcher.add_patches(patches, job["strength"])
     patcher.patch_model()
-    return {"patched": sorted(patched), "v": model.diffusion_model(**job["inputs"], transformer_options={})}
+    names = sorted(spellings(name)[0] for name in patched)
+    return {"patched": names, "v": model.diffusion_model(**job["inputs"], transformer_options={})}
 
 
 def host_operations(job: dict[str, Any]) -> dict[str, Any]:
     """Our transformer and the host's, both on the host's casting layers with weights kept in bfloat16."""
     ops = comfy.ops.manual_cast
-    theirs = comfy.ldm.flux.model.Flux(**job["host_params"], operations=ops, dtype=torch.bfloat16)
+    theirs = comfy.ldm.flux.model.Flux(**settings(job["host_params"]), operations=ops, dtype=torch.bfloat16)
     ours = Flux(FluxParams(**job["params"]), operations=ops, dtype=torch.bfloat16)
-    theirs.load_state_dict(job["state"], strict=True)
+    load(theirs, job["state"])
     ours.load_state_dict(job["state"], strict=True)
     inputs = job["inputs"]
     cond = FluxConditioning(context_BLC=inputs["context"], pooled_BV=inputs["y"], guidance_B=inputs["guidance"])

@@ -6,6 +6,7 @@ python family_worker.py COMFYUI_ROOT PACK FOLDER
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,46 @@ def strips(vae: Any, host: Any, management: Any) -> dict[str, float]:
     return found | {"halved": budgets[1] / budgets[0], "attempts": len(budgets)}
 
 
+NORM = "diffusion_model.double_blocks.0.img_attn.norm.query_norm"
+
+
+def namings(
+    model_of: Callable[[], Any], gain: str | None, adapted: Callable[[Any], Any], step: Callable[[Any], torch.Tensor]
+) -> dict[str, Any]:
+    """FLUX.1 whose head norms call their gain so (None: as this host does), under the adapter and under differences.
+
+    adapted: the model with the adapter. step: its velocity.
+    """
+    from allosr2_pack.allosr2_core.errors import AlloSR2Error
+    from allosr2_pack.nodes.host_objects import add_difference
+    from host_flux import rename_gains
+
+    def fresh() -> Any:
+        model = model_of()
+        if gain is not None:
+            rename_gains(model.model.diffusion_model, gain)
+        return model
+
+    given = {"scale": {f"{NORM}.scale.diff": torch.linspace(-1, 1, 32)}}
+    given["weight"] = {f"{NORM}.diff": given["scale"][f"{NORM}.scale.diff"]}
+    by_hand = fresh()
+    ((_, parameter),) = by_hand.model.get_submodule(NORM).named_parameters()
+    plain = step(by_hand)
+    parameter += 0.5 * given["scale"][f"{NORM}.scale.diff"]
+    expected = step(by_hand)
+    found = {"names": sorted(n for n, _ in fresh().model.named_parameters() if n.startswith(NORM + "."))}
+    found |= {"moved": gap(expected, plain), "plain": plain, "adapted": step(adapted(fresh())), "differences": {}}
+    for spelling, tensors in given.items():
+        model = fresh()
+        add_difference(model, tensors, 0.5)
+        found["differences"][spelling] = gap(step(model), expected)
+    try:
+        add_difference(fresh(), given["scale"] | given["weight"], 0.5)
+    except AlloSR2Error as error:
+        found["twice"] = str(error)
+    return found
+
+
 def digest(module: torch.nn.Module) -> str:
     found = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -150,6 +191,7 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
     import comfy.model_patcher
     import comfy.sd
     import comfy.supported_models
+    import host_flux
 
     load_pack(Path(pack))
     from allosr2_pack.allosr2_core import checkpoint as core
@@ -163,6 +205,8 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
 
     def model_of(family: str, stored: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:
         kind, settings, _ = MODELS[family]
+        if kind.startswith("Flux"):
+            settings = host_flux.settings(settings, (3,) if kind == "Flux2" else ())
         config = getattr(comfy.supported_models, kind)(dict(settings))
         config.set_inference_dtype(stored, torch.float32)
         model = config.get_model({}, "")
@@ -325,6 +369,29 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
         host_base.on_base(adapters["flux"], "flux", models["flux"], vaes["flux2"], 1.0)
     except AlloSR2Error as error:
         out["refusals"]["other vae"] = str(error)
+
+    z, t = torch.randn(1, 16, 8, 10, generator=torch.Generator().manual_seed(9)), torch.tensor([0.3])
+    prompt = conditioning.prompt_for(Spec("flux", adapters["flux"].config, None, adapters["flux"].null), None)
+
+    def adapted(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+        return host_base.on_base(adapters["flux"], "flux", model, vaes["flux"], 0.7)[0]
+
+    def step(model: comfy.model_patcher.ModelPatcher) -> torch.Tensor:
+        return host.velocity(model, tuple(z.shape), prompt)(z, t)
+
+    by_name = {
+        gain or "own": namings(lambda: model_of("flux"), gain, adapted, step) for gain in (None, "scale", "weight")
+    }
+    own = {key: by_name["own"][key] for key in ("plain", "adapted")}
+    for of in by_name.values():
+        of |= {key: gap(of[key], tensor) for key, tensor in own.items()}
+    out["namings"] = by_name
+    unknown = model_of("flux")
+    host_flux.rename_gains(unknown.model.diffusion_model, "amplitude")
+    try:
+        adapted(unknown)
+    except AlloSR2Error as error:
+        out["refusals"]["unknown gain"] = str(error)
 
     out["strips"] = strips(vaes["flux"], host, comfy.model_management)
 
