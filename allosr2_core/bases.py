@@ -17,6 +17,7 @@ from .autoencoder import Autoencoder
 from .checkpoint_config import AlloSR2Config
 from .codecs import build_codec, codec_params
 from .errors import AlloSR2Error
+from .families import spellings
 from .networks import NullFlux, build_network
 from .transformer import Flux
 from .weight_diff import listed
@@ -113,8 +114,7 @@ def read_base(
         network, codec = build_network(config.network), build_codec(codec_params(config.autoencoder))
     if not isinstance(network, NullFlux) or not isinstance(codec, Autoencoder):
         raise AlloSR2Error(f"expected an adapter for a FLUX.1 base; this one is for {config.base}")
-    tensors = {name: value.to(dtype) for name, value in read_tensors(transformer).items()}
-    assign(network.velocity.flux, tensors, str(transformer))
+    assign(network.velocity.flux, read_transformer(transformer, dtype), str(transformer))
     assign(codec, {name: value.float() for name, value in read_tensors(autoencoder).items()}, str(autoencoder))
     return network.velocity.flux.eval().requires_grad_(False), codec.eval().requires_grad_(False)
 
@@ -125,6 +125,11 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise AlloSR2Error(f"expected a safetensors file at {Path(path)}; {error}") from error
+
+
+def read_transformer(path: str | os.PathLike[str], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A transformer's tensors under the names of FLUX.1's own files; newer hosts save some under others."""
+    return {spellings(name)[0]: value.to(dtype) for name, value in read_tensors(path).items()}
 
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -21,7 +21,9 @@ class Kernel(Enum):
     CUBIC = "cubic"
     """Keys' kernel (1981), four samples an axis: torch's bicubic."""
     LINEAR = "linear"
-    """Two samples an axis; never beyond their values."""
+    """Two samples an axis, never beyond their values."""
+    SIGNED = "signed"
+    """The cubic of values that may be below 0 or above 1, not clamped."""
 
 
 class Enlarged:
@@ -31,9 +33,9 @@ class Enlarged:
         image_1HWC: in [0, 1].
         height, width: of the enlargement.
         padded_height, padded_width: with what is mirrored at the bottom and the right.
-        kernel: for LINEAR, without clamping and of any number of channels.
+        kernel: CUBIC clamps to [0, 1].
 
-    Small bicubic results are made whole, by torch, as are those with an edge that shrinks.
+    Small results of CUBIC are made whole, by torch, as are those with an edge that shrinks.
     """
 
     def __init__(
@@ -47,8 +49,8 @@ class Enlarged:
     ) -> None:
         old_height, old_width = image_1HWC.shape[1:3]
         image = image_1HWC.float()
-        self.cubic = kernel is Kernel.CUBIC
-        if self.cubic and (height < old_height or width < old_width or height * width <= KEPT_PIXELS):
+        self.clamped = kernel is Kernel.CUBIC
+        if self.clamped and (height < old_height or width < old_width or height * width <= KEPT_PIXELS):
             image = resize_bicubic(image, height, width)
         self.image_HWC = image[0]
         self.rows = _Axis(image.shape[1], height, padded_height or height, kernel)
@@ -59,7 +61,7 @@ class Enlarged:
         return self.pixels(rows, cols).mul_(2.0).sub_(1.0)[None].movedim(-1, 1)
 
     def pixels(self, rows: slice, cols: slice) -> Tensor:
-        """Pixels [h, w, C]; in [0, 1] where the kernel is cubic."""
+        """Pixels [h, w, C]; in [0, 1] with CUBIC."""
         row_index_h4, row_weight_h4 = self.rows.taps(rows)
         col_index_w4, col_weight_w4 = self.columns.taps(cols)
         top, bottom = int(row_index_h4.min()), int(row_index_h4.max()) + 1
@@ -70,7 +72,7 @@ class Enlarged:
         pixels_hwC = torch.zeros(len(row_index_h4), *across_hwC.shape[1:])
         for tap in range(row_index_h4.shape[1]):
             pixels_hwC += across_hwC[row_index_h4[:, tap] - top] * row_weight_h4[:, tap, None, None]
-        return pixels_hwC.clamp_(0.0, 1.0) if self.cubic else pixels_hwC
+        return pixels_hwC.clamp_(0.0, 1.0) if self.clamped else pixels_hwC
 
 
 class _Axis:

@@ -5,6 +5,7 @@ Everything here is done once, over the whole picture, in bands of rows where tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .color import match_color
+from .detail import lost_detail
 from .enlarged import Enlarged, Kernel
 from .errors import AlloSR2Error
 from .image.geometry import crop, resize_bicubic
@@ -63,9 +65,10 @@ def finish(pixels: Tensor, target: Target, color: str) -> Tensor:
 
 
 def settle(result_HWC: Tensor, target: Target, color: str) -> None:
-    """Give the restored picture in result[..., :3] the input's colours, bounds, kept regions, greyness and alpha.
+    """Give the restored picture in result[..., :3] what is the input's: detail, colours, bounds, masked parts, alpha.
 
-    In place, float32, of one picture. Colours: `color.match_color`. Bounds: no value leaves the range that the input
+    In place, float32, of one picture. Detail, where the result is a reduction of the restored picture: `detail.
+    lost_detail`. Colours: `color.match_color`. Bounds: no value leaves the range that the input
     has in the RANGE_SIDE x RANGE_SIDE px around it by more than BEYOND of that range, so that a flat colour stays what
     it is, where a network that saw photographs is a few levels off, most of all at the border. Mask: enlarged
     bilinearly, so that the edge of one of the input's size is one input pixel wide. A grey input (R = G = B) gives the
@@ -73,6 +76,10 @@ def settle(result_HWC: Tensor, target: Target, color: str) -> None:
     """
     layout, source, rgb_HWC = target.layout, target.source, result_HWC[..., :3]
     height, width = layout.height, layout.width
+    if layout.reduced:
+        lost = Enlarged(lost_detail(source, rgb_HWC[None]), height, width, kernel=Kernel.SIGNED)
+        for rows in _bands(height):
+            rgb_HWC[rows] += lost.pixels(rows, slice(0, width))
     if color != "none":
         reference = resize_bicubic(source, height, width)
         rgb_HWC.copy_(match_color(rgb_HWC[None], reference, color)[0])
@@ -82,14 +89,17 @@ def settle(result_HWC: Tensor, target: Target, color: str) -> None:
         reference = Enlarged(source, height, width)
         mask = Enlarged(_shrunk(target.mask[..., None], height, width), height, width, kernel=Kernel.LINEAR)
     grey, columns = is_grey(source[0]), slice(0, width)
-    for top in range(0, height, BAND):
-        rows = slice(top, min(top + BAND, height))
+    for rows in _bands(height):
         band = torch.clamp(rgb_HWC[rows], low.pixels(rows, columns), high.pixels(rows, columns))
         if reference is not None and mask is not None:
             band = torch.lerp(reference.pixels(rows, columns), band, mask.pixels(rows, columns))
         rgb_HWC[rows] = luma(band) if grey else band
     if target.alpha is not None:
         result_HWC[..., 3] = resize_bicubic(target.alpha[..., None], height, width)[0, ..., 0]
+
+
+def _bands(height: int) -> Iterator[slice]:
+    return (slice(top, min(top + BAND, height)) for top in range(0, height, BAND))
 
 
 def bounds(source_BHWC: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,3 +67,8 @@ class Layout:
     def resampled(self) -> bool:
         """Whether the result has another size than the restored picture."""
         return (self.height, self.width) != (self.restored_height, self.restored_width)
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the result is smaller than the restored picture."""
+        return self.height * self.width < self.restored_height * self.restored_width

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.families import spellings
 from allosr2_core.transformer import PATCH, Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids, unpack
 from tests.core.flux_keys import transformer_to_diffusers
 from tests.core.peers import randomize
@@ -205,8 +206,11 @@ def build_host(ours: Flux) -> tuple[nn.Module, Callable[..., Tensor]]:
 
     per_pixel = {"in_channels": PARAMS.in_channels // PATCH**2, "out_channels": PARAMS.out_channels // PATCH**2}
     spec = asdict(PARAMS) | per_pixel | {"axes_dim": list(PARAMS.axes_dim), "patch_size": PATCH}
+    if any(field.name == "txt_ids_dims" for field in fields(comfy.ldm.flux.model.FluxParams)):  # newer hosts
+        spec["txt_ids_dims"] = []
     network = comfy.ldm.flux.model.Flux(**spec, operations=nn)
-    network.load_state_dict(ours.state_dict(), strict=True)
+    names = {spellings(name)[0]: name for name in network.state_dict()}
+    network.load_state_dict({names[name]: value for name, value in ours.state_dict().items()}, strict=True)
     return network.eval().requires_grad_(False), comfy.ldm.modules.attention.attention_pytorch
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from allosr2_core import codecs
-from allosr2_core.bases import assign, read_tensors
+from allosr2_core.bases import assign, read_tensors, read_transformer
 from allosr2_core.codecs import Codec
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks import NullFlux, build_network
@@ -82,7 +82,7 @@ def load_velocity(config: Config) -> nn.Module:
     if dtype is None:
         raise AlloSR2Error(f"base.dtype: expected one of {', '.join(DTYPES)}; got {config.base.dtype!r}")
     flux = model.velocity.flux
-    assign(flux, {k: v.to(dtype) for k, v in read_tensors(config.base.transformer).items()}, config.base.transformer)
+    assign(flux, read_transformer(config.base.transformer, dtype), config.base.transformer)
     model.velocity.compute_dtype = dtype
     null = read_tensors(config.base.null) if config.base.null else {}
     for name, fresh in (("context", model.null_context), ("pooled", model.null_pooled)):

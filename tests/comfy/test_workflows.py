@@ -24,10 +24,21 @@ def picture(server: ComfyServer) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(picture: Path, shipped: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+def as_read(server: ComfyServer, picture: Path) -> Path:
+    """The photograph as the host reads it, without loss: hosts decode JPEG with Pillow or with FFmpeg."""
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": picture.name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "as-read"}},
+    }
+    (path,) = server.run(graph).images
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(as_read: Path, shipped: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What `python -m allosr2_core upscale` makes of it."""
     target = tmp_path_factory.mktemp("cli") / "out.png"
-    command = [sys.executable, "-m", "allosr2_core", "upscale", str(picture), str(target)]
+    command = [sys.executable, "-m", "allosr2_core", "upscale", str(as_read), str(target)]
     subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, timeout=120)
     return np.asarray(Image.open(target)).astype(int)
 

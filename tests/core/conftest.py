@@ -19,11 +19,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
-    fetch = [sys.executable, str(REPOSITORY / "tools" / "comfyui.py")]
-    root = subprocess.run(fetch, check=True, capture_output=True, text=True).stdout.strip()
+def peers(comfyui_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
     folder = tmp_path_factory.mktemp("peers")
-    worker = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), root, str(REPOSITORY)]
+    worker = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), str(comfyui_root), str(REPOSITORY)]
     with (
         (folder / "peers.log").open("w") as log,
         subprocess.Popen(worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,

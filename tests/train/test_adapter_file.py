@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from allosr2_core import lora
 from allosr2_core.bases import read_base
@@ -94,3 +95,18 @@ def test_an_adapter_says_what_it_needs(trained: Path, capsys: pytest.CaptureFixt
     wrong = trained / "ae.safetensors"
     with pytest.raises(AlloSR2Error, match=r"ae.safetensors: expected the tensors of the configured network; missing"):
         read_base(checkpoint.config, wrong, wrong)
+
+
+def test_a_base_saved_by_a_newer_host(trained: Path, tmp_path: Path) -> None:
+    """Newer hosts call the head norms' gains `weight`."""
+    tensors = load_file(trained / "transformer.safetensors")
+    renamed = {name.replace("_norm.scale", "_norm.weight"): value for name, value in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    save_file(renamed, tmp_path / "newer.safetensors")
+    config, vae = load_checkpoint(trained / "out.safetensors").config, trained / "ae.safetensors"
+    newer, older = (
+        read_base(config, path, vae)[0]
+        for path in (tmp_path / "newer.safetensors", trained / "transformer.safetensors")
+    )
+    for name, value in older.state_dict().items():
+        assert torch.equal(newer.state_dict()[name], value)
