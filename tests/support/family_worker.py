@@ -126,7 +126,7 @@ def strips(vae: Any, host: Any, management: Any) -> dict[str, float]:
     management.get_free_memory = lambda *_, **__: 2.0**20
     try:
         found = {
-            "decode": gap(host.decode(vae, latent, tile=0, exact=True), whole["decode"]),
+            "decode": gap(next(host.decode(vae, latent, tile=0, exact=True)), whole["decode"]),
             "encode": gap(host_kl.encode(vae, pixels, lambda: None), whole["encode"]),
         }
     finally:
