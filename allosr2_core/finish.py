@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .color import match_color
 from .detail import lost_detail
-from .enlarged import Enlarged, Kernel
 from .errors import AlloSR2Error
+from .image.color import match_color
 from .image.geometry import crop, resize_bicubic
 from .image.resample import resample
+from .image.windowed_bicubic import Enlarged, Kernel
 from .layout import Layout
 
 RANGE_SIDE = 9

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .checkpoint_config import AlloSR2Config
+from .checkpoint.config import AlloSR2Config
 from .image.geometry import pad_to, padded_length, target_size
 
 PAD_MULTIPLE_CELLS = 4

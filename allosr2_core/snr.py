@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import AlloSR2Error
-from .exact_decode import exact_tiles, window_of
 from .flow import rms, t_from_rho
+from .tiling.exact import exact_tiles, window_of
 
 TILE = 16
 """Side, in cells of its map, of the tiles that the head takes a whole picture in by."""

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .checkpoint_config import AlloSR2Config
+from .checkpoint.config import AlloSR2Config
 from .errors import AlloSR2Error
-from .exact_decode import exact_tile_count, exact_tiled
 from .finish import Target
 from .flow import VelocityFn, one_step, start_state, t_from_rho
 from .image.alpha import fill_hidden
 from .image.geometry import resize_bicubic, split_alpha
 from .layout import PAD_MULTIPLE_CELLS, Layout, stride
 from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
-from .tiling import TilePlan, apply_plan
+from .tiling.blended import TilePlan, apply_plan
+from .tiling.exact import exact_tile_count, exact_tiled
 
 Tick = Callable[[], None]
 METHODS = ("calibrated", "predicted", "paired", "manual")

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import lora
-from .autoencoder import Autoencoder
-from .checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
-from .checkpoint_config import AlloSR2Config
-from .codecs import Codec, scaled_functions
-from .color import check_method
-from .enlarged import Enlarged
+from .adapters import lora
+from .checkpoint.config import AlloSR2Config
+from .checkpoint.format import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
 from .errors import AlloSR2Error
-from .exact_decode import exact_tiles
 from .finish import Target, settle
 from .flow import VelocityFn, t_from_rho
+from .image.color import check_method
 from .image.geometry import split_alpha
 from .image.resample import Resampled
+from .image.windowed_bicubic import Enlarged
 from .layout import Layout
 from .lent_memory import Receding, lend
+from .networks.codecs import Codec, scaled_functions
+from .networks.flux import Flux, FluxConditioning, FluxVelocity
+from .networks.kl_autoencoder import Autoencoder
 from .snr import SNRHead, log_rho
-from .transformer import Flux, FluxConditioning, FluxVelocity
+from .tiling.exact import exact_tiles
 from .upscale import (
     DEFAULT_OVERLAP,
     Backend,

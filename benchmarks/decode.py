@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from allosr2_core.autoencoder import Autoencoder
-from allosr2_core.bases import BASES
-from allosr2_core.codecs import build_codec, codec_params
-from allosr2_core.streamed_kl import streamed_decode
+from allosr2_core.bases.registry import BASES
+from allosr2_core.networks.codecs import build_codec, codec_params
+from allosr2_core.networks.kl_autoencoder import Autoencoder
+from allosr2_core.tiling.kl_strips import streamed_decode
 from train.precision import bf16_is_native
 
 from .host import import_host

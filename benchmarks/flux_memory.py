@@ -18,14 +18,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from allosr2_core.autoencoder import Autoencoder
-from allosr2_core.bases import BASES
-from allosr2_core.checkpoint import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL, write_checkpoint
-from allosr2_core.checkpoint_config import AlloSR2Config
-from allosr2_core.codecs import build_codec, codec_params
-from allosr2_core.lora import branch_shapes, matching_layers
-from allosr2_core.networks import NullFlux, build_network
-from allosr2_core.transformer import FluxConditioning, FluxVelocity
+from allosr2_core.adapters.lora import branch_shapes, matching_layers
+from allosr2_core.bases.registry import BASES
+from allosr2_core.checkpoint.config import AlloSR2Config
+from allosr2_core.checkpoint.format import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL, write_checkpoint
+from allosr2_core.networks.codecs import build_codec, codec_params
+from allosr2_core.networks.flux import FluxConditioning, FluxVelocity
+from allosr2_core.networks.kl_autoencoder import Autoencoder
+from allosr2_core.networks.registry import NullFlux, build_network
 from tools import comfyui
 from tools.comfy_server import ComfyServer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.upscaler import Upscaler
 
 from .measure import MEBI, Row, with_peak

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
-from allosr2_core.tiling import TilePlan
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
+from allosr2_core.tiling.blended import TilePlan
 from allosr2_core.upscale import flow_plan
 from allosr2_core.upscaler import Upscaler
 from train.degradation import SCALE

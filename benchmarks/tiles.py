@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.upscale import flow_plan
 from allosr2_core.upscaler import Upscaler
 

@@ -19,11 +19,11 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ..allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
+from ..allosr2_core.checkpoint.format import EMBEDDED_NAME, embedded_path
 from ..allosr2_core.errors import AlloSR2Error
-from ..allosr2_core.exact_decode import exact_tile_count, exact_tiled
 from ..allosr2_core.flow import VelocityFn
-from ..allosr2_core.tiling import tile_count, tiled_apply
+from ..allosr2_core.tiling.blended import tile_count, tiled_apply
+from ..allosr2_core.tiling.exact import exact_tile_count, exact_tiled
 from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks, flow_plan
 from ..allosr2_core.upscale import encode as core_encode
 from ..allosr2_core.upscale import restore as core_restore
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
-    from ..allosr2_core.checkpoint_config import AlloSR2Config
+    from ..allosr2_core.checkpoint.config import AlloSR2Config
     from .conditioning import Prompt
     from .spec import Spec
 

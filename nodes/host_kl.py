@@ -13,7 +13,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..allosr2_core.streamed_kl import can_stream, streamed_decode, streamed_encode
+from ..allosr2_core.tiling.kl_strips import can_stream, streamed_decode, streamed_encode
 from .host_memory import with_less
 
 if TYPE_CHECKING:

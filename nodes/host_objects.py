@@ -20,12 +20,12 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ..allosr2_core.checkpoint import LORA_ENCODER, LORA_FLOW, Checkpoint
+from ..allosr2_core.adapters.weight_diff import listed
+from ..allosr2_core.bases.families import spellings
+from ..allosr2_core.checkpoint.format import LORA_ENCODER, LORA_FLOW, Checkpoint
 from ..allosr2_core.errors import AlloSR2Error
-from ..allosr2_core.families import spellings
-from ..allosr2_core.patch_autoencoder import PatchAutoencoder
-from ..allosr2_core.unet import VelocityUNet
-from ..allosr2_core.weight_diff import listed
+from ..allosr2_core.networks.patch_autoencoder import PatchAutoencoder
+from ..allosr2_core.networks.unet import VelocityUNet
 
 # Suffixes the host's loader reads -> the parameter each one changes.
 _PATCH_SUFFIXES = {

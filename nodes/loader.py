@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
+from ..allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from ..allosr2_core.errors import AlloSR2Error
 from . import conditioning, host, host_base, host_objects
 from .sockets import AlloSR2

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
     from torch import Tensor
 
-    from ..allosr2_core.checkpoint_config import AlloSR2Config
+    from ..allosr2_core.checkpoint.config import AlloSR2Config
     from .spec import Spec
 
 AUTO = "auto"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..allosr2_core.checkpoint_config import AlloSR2Config
+from ..allosr2_core.checkpoint.config import AlloSR2Config
 from ..allosr2_core.snr import SNRHead
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy_api.latest import io
 
-from ..allosr2_core.color import COLOR_METHODS
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.finish import finish
+from ..allosr2_core.image.color import COLOR_METHODS
 from . import host
 from .latent import KEY, target_of
 from .sockets import tile_input, vae_input

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.perceptual import perceptual
 from allosr2_core.losses.reconstruction import charbonnier
-from allosr2_core.patch_autoencoder import PatchAutoencoder, principal_components
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, principal_components
 
 from .config import Config
 from .data import PhotoCrops, mix_seed, training_crops

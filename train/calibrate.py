@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from allosr2_core import lora
-from allosr2_core.autoencoder import AutoencoderParams
-from allosr2_core.bases import BASES, base_name, title_of
-from allosr2_core.checkpoint import (
+from allosr2_core.adapters import lora
+from allosr2_core.bases.registry import BASES, base_name, title_of
+from allosr2_core.checkpoint.config import AlloSR2Config
+from allosr2_core.checkpoint.format import (
     HEAD,
     HOST_ENCODER,
     HOST_FLOW,
@@ -28,12 +28,12 @@ from allosr2_core.checkpoint import (
     save_checkpoint,
     write_checkpoint,
 )
-from allosr2_core.checkpoint_config import AlloSR2Config
-from allosr2_core.codecs import channels_and_downscale
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
-from allosr2_core.networks import NullFlux
-from allosr2_core.patch_autoencoder import PatchAutoencoder
+from allosr2_core.networks.codecs import channels_and_downscale
+from allosr2_core.networks.kl_autoencoder import AutoencoderParams
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder
+from allosr2_core.networks.registry import NullFlux
 from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
 
 from .config import Config, load_config

@@ -19,18 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from allosr2_core.checkpoint import (
-    FLOW,
-    HOST_FLOW,
-    LORA_FLOW,
-    Checkpoint,
-    embedded_path,
-    load_checkpoint,
-)
+from allosr2_core.adapters.weight_diff import export_diff
+from allosr2_core.checkpoint.format import FLOW, HOST_FLOW, LORA_FLOW, Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import build_network
-from allosr2_core.unet import VelocityUNet
-from allosr2_core.weight_diff import export_diff
+from allosr2_core.networks.registry import build_network
+from allosr2_core.networks.unet import VelocityUNet
 
 from .data import mix_seed
 from .mix import write_from

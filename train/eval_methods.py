@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 import allosr2_core
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import embedded_path
+from allosr2_core.checkpoint.format import embedded_path
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.write import save_image
 

@@ -34,7 +34,16 @@ from .preview import strip
 from .run_log import RunLog
 from .sharding import leave_frozen_to_themselves, shard_frozen
 from .stage import Stage
-from .state import STATE, Averages, export, history_of, load_state, load_trained_state, save_state, trained_state
+from .state import (
+    STATE,
+    Averages,
+    export,
+    history_of,
+    load_state,
+    load_trained_state,
+    save_state,
+    trained_state,
+)
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from allosr2_core import lora
-from allosr2_core.autoencoder import Autoencoder, Level, Middle
+from allosr2_core.adapters import lora
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import NullFlux
-from allosr2_core.transformer_layers import DoubleStreamBlock, SingleStreamBlock
+from allosr2_core.networks.flux_layers import DoubleStreamBlock, SingleStreamBlock
+from allosr2_core.networks.kl_autoencoder import Autoencoder, Level, Middle
+from allosr2_core.networks.registry import NullFlux
 
 from .config import Config, load_config
 from .models import DTYPES, build_codec, build_velocity, latent_channels

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from allosr2_core.checkpoint import FLOW, VAE, Checkpoint, load_checkpoint, write_checkpoint
+from allosr2_core.checkpoint.format import FLOW, VAE, Checkpoint, load_checkpoint, write_checkpoint
 from allosr2_core.errors import AlloSR2Error
 
 log = logging.getLogger(__name__)

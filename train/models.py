@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from allosr2_core import codecs
-from allosr2_core.bases import assign, read_tensors, read_transformer
-from allosr2_core.codecs import Codec
+from allosr2_core.bases.registry import assign, read_tensors, read_transformer
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import NullFlux, build_network
+from allosr2_core.networks import codecs
+from allosr2_core.networks.codecs import Codec
+from allosr2_core.networks.registry import NullFlux, build_network
 from allosr2_core.snr import SNRHead, SNRHeadParams
 
 from .config import Config

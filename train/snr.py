@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.finish import finish
 from allosr2_core.upscale import Backend, decode, encode, estimate_t, prepare, restore

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from allosr2_core import lora
+from allosr2_core.adapters import lora
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import NullFlux
+from allosr2_core.networks.registry import NullFlux
 
 from .config import AdapterConfig, Config
 from .data import mix_seed

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import nn
 
-from allosr2_core.checkpoint import Checkpoint, embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 
 from .config import load_config

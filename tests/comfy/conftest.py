@@ -9,7 +9,7 @@ from bad_checkpoints import write_bad_checkpoints
 from comfy_server import ComfyServer
 from PIL import Image
 
-from allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
+from allosr2_core.checkpoint.format import EMBEDDED_NAME, embedded_path
 
 SMALL = "small.safetensors"
 

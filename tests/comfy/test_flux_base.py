@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 from workflows import IMAGE, LOADER, SAVE, STOCK_WORKFLOW, UPSCALE, Workflow, example, save_latent, with_node, without_t
 
-from allosr2_core import cli
-from allosr2_core.bases import BASES, read_base
-from allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
+from allosr2_core.bases.registry import BASES, read_base
+from allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
+from allosr2_core.cli import main as cli
 from allosr2_core.image.read import load_image
 from allosr2_core.upscale import encode, prepare, restore
 from allosr2_core.upscaler import Upscaler

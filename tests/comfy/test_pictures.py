@@ -10,7 +10,7 @@ from comfy_server import ComfyServer, WorkflowError, WorkflowResult
 from PIL import Image
 from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, without_t
 
-from allosr2_core.checkpoint import EMBEDDED_NAME, load_checkpoint
+from allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
 from allosr2_core.upscale import encode, estimate_t, prepare

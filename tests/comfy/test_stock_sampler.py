@@ -8,8 +8,8 @@ from comfy_server import ComfyServer
 from pictures import soften
 from workflows import REPOSITORY, STOCK_WORKFLOW, UPSCALE, Workflow, example, save_latent, with_node
 
-from allosr2_core import cli
-from allosr2_core.checkpoint import EMBEDDED_NAME, embedded_path
+from allosr2_core.checkpoint.format import EMBEDDED_NAME, embedded_path
+from allosr2_core.cli import main as cli
 
 SMALL = "small.safetensors"
 SAMPLER = "11"

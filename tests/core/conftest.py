@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from allosr2_core.checkpoint import Checkpoint, load_checkpoint
+from allosr2_core.checkpoint.format import Checkpoint, load_checkpoint
 from allosr2_core.upscaler import Upscaler
 from tests.support.command_line import CommandLine, save_tiny_checkpoint
 from tests.support.lora_network import Small

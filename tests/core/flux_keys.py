@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from allosr2_core.diffusers_names import BLOCKS, SHIFT_SCALE, transformer_parts
-from allosr2_core.transformer import FluxParams
+from allosr2_core.bases.diffusers_names import BLOCKS, SHIFT_SCALE, transformer_parts
+from allosr2_core.networks.flux import FluxParams
 
 NORMS = {
     "img_attn.norm.query_norm": "attn.norm_q",

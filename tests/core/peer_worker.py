@@ -35,9 +35,9 @@ from flux_keys import autoencoder_to_diffusers, transformer_to_diffusers  # noqa
 from host_flux import settings  # noqa: E402
 from peft import LoraConfig, PeftModel  # noqa: E402
 
-from allosr2_core.autoencoder import AutoencoderParams  # noqa: E402
-from allosr2_core.families import spellings  # noqa: E402
-from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
+from allosr2_core.bases.families import spellings  # noqa: E402
+from allosr2_core.networks.flux import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
+from allosr2_core.networks.kl_autoencoder import AutoencoderParams  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.networks.kl_autoencoder import Autoencoder, AutoencoderParams
 
 from .peers import Peers, randomize
 

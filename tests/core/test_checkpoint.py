@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from allosr2_core import checkpoint as module
-from allosr2_core.checkpoint import (
+from allosr2_core.checkpoint import format as module
+from allosr2_core.checkpoint.format import (
     CONFIG_KEY,
     FORMAT_KEY,
     TRAINING_KEY,
@@ -24,8 +24,8 @@ from allosr2_core.checkpoint import (
     save_checkpoint,
 )
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import build_network
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
+from allosr2_core.networks.registry import build_network
 from allosr2_core.snr import SNRHead, SNRHeadParams
 from tests.support.small_checkpoint import small_config
 

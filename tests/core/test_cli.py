@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from allosr2_core import cli_picture
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
+from allosr2_core.cli import picture as cli_picture
+from allosr2_core.cli.progress import Progress
 from allosr2_core.image.read import load_image
-from allosr2_core.progress import Progress
 from allosr2_core.upscaler import Upscaler
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.pictures import size, write_photo

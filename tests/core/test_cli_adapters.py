@@ -9,10 +9,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from allosr2_core import cli, cli_adapters, lora
-from allosr2_core.bases import BASES, Base, read_base
-from allosr2_core.checkpoint import LORA_FLOW, embedded_path, load_checkpoint
-from allosr2_core.peft_import import read_peft_encoder, read_peft_transformer, shifted_step_to_t
+from allosr2_core.adapters import lora
+from allosr2_core.bases.peft_import import read_peft_encoder, read_peft_transformer, shifted_step_to_t
+from allosr2_core.bases.registry import BASES, Base, read_base
+from allosr2_core.checkpoint.format import LORA_FLOW, embedded_path, load_checkpoint
+from allosr2_core.cli import adapters as cli_adapters
+from allosr2_core.cli import main as cli
 from allosr2_core.upscaler import Upscaler
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
 from tests.support.pictures import size, write_photo

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from allosr2_core import cli_picture
-from allosr2_core.checkpoint import load_checkpoint
-from allosr2_core.cli_compare import compare_strip
+from allosr2_core.checkpoint.format import load_checkpoint
+from allosr2_core.cli import picture as cli_picture
+from allosr2_core.cli.compare import compare_strip
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.metadata import Metadata
 from allosr2_core.image.read import load_image, read_header

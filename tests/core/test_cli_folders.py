@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from allosr2_core.progress import Progress
+from allosr2_core.cli.progress import Progress
 from tests.support.command_line import CommandLine
 from tests.support.pictures import size, write_photo
 

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
 from tests.support.command_line import CommandLine
 from tests.support.pictures import write_photo
 

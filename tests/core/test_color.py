@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allosr2_core.color import (
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.image.color import (
     COLOR_METHODS,
     lab_from_rgb,
     low_frequencies,
@@ -13,7 +14,6 @@ from allosr2_core.color import (
     rgb_from_lab,
     transfer_moments,
 )
-from allosr2_core.errors import AlloSR2Error
 
 SIZES = [(1, 1), (1, 5), (3, 5), (17, 9), (40, 33)]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.exact_decode import exact_tile_count, exact_tiled
+from allosr2_core.tiling.exact import exact_tile_count, exact_tiled
 
 
 def conv(channels_in: int, channels_out: int, padding_mode: str) -> nn.Conv2d:

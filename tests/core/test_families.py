@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from allosr2_core.bases.families import FAMILIES, Shape, flux_architecture, missing_marks, recognise, spellings
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.families import FAMILIES, Shape, flux_architecture, missing_marks, recognise, spellings
-from allosr2_core.transformer import Flux, FluxParams
+from allosr2_core.networks.flux import Flux, FluxParams
 
 PARAMS = FluxParams(
     in_channels=64,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.finish import BEYOND, RANGE_SIDE, Target, bounds, finish, is_grey, luma, settle
 from allosr2_core.image import resample as resample_module

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, unpack
-from allosr2_core.transformer_layers import QUERY_ROWS, attention, sinusoidal_features
+from allosr2_core.networks.flux import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, unpack
+from allosr2_core.networks.flux_layers import QUERY_ROWS, attention, sinusoidal_features
 
 from .peers import randomize
 

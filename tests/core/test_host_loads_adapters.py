@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from allosr2_core import lora
-from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity
-from allosr2_core.weight_diff import apply_diff, export_diff
+from allosr2_core.adapters import lora
+from allosr2_core.adapters.weight_diff import apply_diff, export_diff
+from allosr2_core.networks.flux import Flux, FluxConditioning, FluxParams, FluxVelocity
 from tests.support.lora_network import PREFIX, fill, tuned_from
 
 from .peers import Peers, randomize

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from allosr2_core.cli_paths import Inputs, find_inputs
+from allosr2_core.cli.names import pair_outputs
+from allosr2_core.cli.paths import Inputs, find_inputs
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import Header
-from allosr2_core.jobs import pair_outputs
 
 STILL = {"height": 3, "width": 5, "frames": 1, "animated": False, "transparent": False, "bits": 8, "grey": False}
 

@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from allosr2_core import enlarged, snr
-from allosr2_core.checkpoint import Checkpoint
-from allosr2_core.enlarged import Enlarged
-from allosr2_core.exact_decode import exact_tiles, window_of
+from allosr2_core import snr
+from allosr2_core.checkpoint.format import Checkpoint
 from allosr2_core.finish import finish
+from allosr2_core.image import windowed_bicubic as enlarged
 from allosr2_core.image.geometry import pad_to, padded_length, resize_bicubic
+from allosr2_core.image.windowed_bicubic import Enlarged
 from allosr2_core.lent_memory import Receding, lend
 from allosr2_core.snr import SNRHead, SNRHeadParams
+from allosr2_core.tiling.exact import exact_tiles, window_of
 from allosr2_core.upscale import decode, encode, estimate_t, prepare, restore
 from allosr2_core.upscaler import Upscaler
 

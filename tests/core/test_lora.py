@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from allosr2_core import lora
+from allosr2_core.adapters import lora
 from allosr2_core.errors import AlloSR2Error
 from tests.support.lora_network import ALL, PREFIX, Small, fill, states_equal
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks import NETWORKS, NullFlux, build_network, strict
-from allosr2_core.transformer import FluxConditioning
-from allosr2_core.unet import VelocityUNet
+from allosr2_core.networks.flux import FluxConditioning
+from allosr2_core.networks.registry import NETWORKS, NullFlux, build_network, strict
+from allosr2_core.networks.unet import VelocityUNet
 from tests.support.tiny_flux import TINY_FLUX
 
 UNET: dict[str, Any] = {"type": "unet", "latent_channels": 4, "channels": [4, 8], "blocks": [1, 1], "time_dim": 8}

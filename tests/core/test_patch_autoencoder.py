@@ -6,8 +6,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.exact_decode import exact_tiled
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
+from allosr2_core.tiling.exact import exact_tiled
 
 
 def params(channels: int = 6, patch: int = 4, blocks: int = 1) -> PatchAutoencoderParams:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from allosr2_core import lora
-from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
+from allosr2_core.adapters import lora
+from allosr2_core.bases.peft_import import read_peft_encoder, read_peft_transformer, shifted_step_to_t
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.peft_import import read_peft_encoder, read_peft_transformer, shifted_step_to_t
-from allosr2_core.transformer import Flux, FluxParams, token_ids
+from allosr2_core.networks.flux import Flux, FluxParams, token_ids
+from allosr2_core.networks.kl_autoencoder import Autoencoder, AutoencoderParams
 from tests.support.peft_folders import FLUX, VAE
 
 from .peers import Peers, randomize

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from allosr2_core import lora
+from allosr2_core.adapters import lora
+from allosr2_core.bases.peft_import import read_peft_encoder, read_peft_transformer
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.peft_import import read_peft_encoder, read_peft_transformer
-from allosr2_core.transformer import Flux
+from allosr2_core.networks.flux import Flux
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from allosr2_core.progress import Progress, eta
+from allosr2_core.cli.progress import Progress, eta
 from tests.support.command_line import CommandLine
 from tests.support.pictures import write_photo
 

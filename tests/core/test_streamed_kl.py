@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.streamed_kl import Doubled, Moments, Stored, streamed_decode, streamed_encode
+from allosr2_core.networks.kl_autoencoder import Autoencoder, AutoencoderParams
+from allosr2_core.tiling.kl_strips import Doubled, Moments, Stored, streamed_decode, streamed_encode
 
 from .peers import randomize
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.tiling import TilePlan, plan_tiles, tile_count, tile_weights, tiled_apply
+from allosr2_core.tiling.blended import TilePlan, plan_tiles, tile_count, tile_weights, tiled_apply
 
 
 @st.composite

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from allosr2_core.transformer import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids
+from allosr2_core.networks.flux import Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids
 
 from .peers import Peers, randomize
 

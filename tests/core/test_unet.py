@@ -11,7 +11,7 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import interpolate, linear_velocity, x0_from_velocity
-from allosr2_core.unet import UNetParams, VelocityUNet, count_parameters, time_embedding
+from allosr2_core.networks.unet import UNetParams, VelocityUNet, count_parameters, time_embedding
 
 SMALL = UNetParams(latent_channels=3, channels=(4, 6, 8), blocks=(1, 1, 1), time_dim=8, preconditioned=False)
 

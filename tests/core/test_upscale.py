@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import Checkpoint
+from allosr2_core.checkpoint.format import Checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.finish import finish
 from allosr2_core.image.geometry import resize_bicubic

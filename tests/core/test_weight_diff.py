@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from allosr2_core.adapters.weight_diff import apply_diff, export_diff
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.weight_diff import apply_diff, export_diff
 from tests.support.lora_network import PREFIX, Small, states_equal, tuned_from
 
 

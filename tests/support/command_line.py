@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from allosr2_core.checkpoint import save_checkpoint
-from allosr2_core.checkpoint_config import AlloSR2Config
-from allosr2_core.cli import main
-from allosr2_core.networks import build_network
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
+from allosr2_core.checkpoint.config import AlloSR2Config
+from allosr2_core.checkpoint.format import save_checkpoint
+from allosr2_core.cli.main import main
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
+from allosr2_core.networks.registry import build_network
 from allosr2_core.snr import SNRHead, SNRHeadParams
 
 NETWORK = {"type": "unet", "latent_channels": 4, "channels": [4, 8], "blocks": [1, 1], "time_dim": 8}

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from allosr2_core import lora
+from allosr2_core.adapters import lora
 
 PREFIX = "diffusion_model."
 ALL = ["conv", "wide", "linear"]

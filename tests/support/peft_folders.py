@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from allosr2_core.autoencoder import AutoencoderParams
-from allosr2_core.transformer import FluxParams
+from allosr2_core.networks.flux import FluxParams
+from allosr2_core.networks.kl_autoencoder import AutoencoderParams
 
 FLUX = FluxParams(
     in_channels=16,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from allosr2_core.checkpoint import save_checkpoint
-from allosr2_core.checkpoint_config import AlloSR2Config
-from allosr2_core.networks import build_network
-from allosr2_core.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
+from allosr2_core.checkpoint.config import AlloSR2Config
+from allosr2_core.checkpoint.format import save_checkpoint
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
+from allosr2_core.networks.registry import build_network
 from allosr2_core.snr import SNRHead, SNRHeadParams
 
 CHANNELS = 16

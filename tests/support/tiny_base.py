@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from allosr2_core.autoencoder import Autoencoder, AutoencoderParams
-from allosr2_core.transformer import Flux, FluxParams
+from allosr2_core.networks.flux import Flux, FluxParams
+from allosr2_core.networks.kl_autoencoder import Autoencoder, AutoencoderParams
 from tests.support.tiny_flux import TINY_FLUX
 from tests.support.tiny_training import tiny_table
 from train.config import load_config

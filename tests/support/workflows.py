@@ -10,7 +10,7 @@ from comfy_server import ComfyServer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from allosr2_core.checkpoint import EMBEDDED_NAME
+from allosr2_core.checkpoint.format import EMBEDDED_NAME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 API_WORKFLOW = REPOSITORY / "example_workflows" / "api" / "allosr2_upscale.json"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from allosr2_core import lora
-from allosr2_core.bases import read_base
-from allosr2_core.checkpoint import Checkpoint, load_checkpoint
+from allosr2_core.adapters import lora
+from allosr2_core.bases.registry import read_base
+from allosr2_core.checkpoint.format import Checkpoint, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_base import base_table

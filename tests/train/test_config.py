@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.unet import count_parameters
+from allosr2_core.networks.unet import count_parameters
 from tests.support.tiny_training import tiny_table, to_toml
 from train.config import Config, OptimConfig, from_table, load_config
 from train.distances import DISTANCES

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from allosr2_core.checkpoint import LORA_FLOW, Checkpoint, embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import LORA_FLOW, Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.unet import VelocityUNet
+from allosr2_core.networks.unet import VelocityUNet
 from train.deepen import deepened, main
 from train.mix import mix
 

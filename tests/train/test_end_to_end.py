@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
 from allosr2_core.upscale import prepare
 from allosr2_core.upscaler import Upscaler

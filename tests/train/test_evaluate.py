@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 from PIL import Image
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.upscaler import Upscaler
 from tests.support.random_metrics import random_suite

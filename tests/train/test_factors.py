@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import embedded_path, load_checkpoint
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
 from allosr2_core.upscaler import Upscaler

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from allosr2_core import lora
-from allosr2_core.networks import NullFlux
+from allosr2_core.adapters import lora
+from allosr2_core.networks.registry import NullFlux
 from tests.support.tiny_base import CONFIGS, base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_flux import TINY_FLUX
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos

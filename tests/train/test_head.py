@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.snr import paired_rho
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main

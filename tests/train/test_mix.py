@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from allosr2_core.checkpoint import FLOW, LORA_FLOW, Checkpoint, embedded_path, load_checkpoint, write_checkpoint
+from allosr2_core.checkpoint.format import FLOW, LORA_FLOW, Checkpoint, embedded_path, load_checkpoint, write_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from train.mix import main, mix
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from allosr2_core.checkpoint import load_checkpoint
+from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
 from allosr2_core.upscaler import Upscaler
 from tests.support.small_checkpoint import save_small_checkpoint

@@ -1,0 +1,1 @@
+"""The model families an adapter can be for, and adapters from elsewhere."""

@@ -1,0 +1,346 @@
+"""Adapters that the peft library saved for diffusers' FLUX.1 networks, as LoRA tensors under our names.
+
+An adapter is a folder with adapter_model.safetensors and adapter_config.json. One-step super-resolution is published
+this way: OMGSR-F has one on FluxTransformer2DModel and one on the encoder of AutoencoderKL. Names, layout and scale are
+those of peft 0.21 and diffusers 0.42; the tests compare outputs with both.
+
+Layers that diffusers keeps apart and we keep as rows of one (q, k, v; in single blocks the way into the MLP too) give
+one branch whose rank is the sum of theirs: A stacked, B block diagonal,
+
+    [B_q A_q]   [B_q  0 ] [A_q]
+    [   0   ] = [ 0   0 ] [A_v]     here k has no branch: its rows of B are zero and it takes no rank
+    [B_v A_v]   [ 0  B_v]
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..adapters.lora import ALPHA_KEY, DOWN_KEY, UP_KEY
+from ..adapters.weight_diff import listed
+from ..checkpoint.format import HOST_ENCODER, HOST_FLOW
+from ..errors import AlloSR2Error
+from ..networks.flux import Flux, FluxParams
+from ..networks.kl_autoencoder import Autoencoder, AutoencoderParams
+from .diffusers_names import SHIFT_SCALE, encoder_layer, transformer_parts
+
+CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<half>[AB])(\.(?P<adapter>[^.]+))?\.weight")
+FITTING = r"(.*\.)?({})$"  # around a pattern, as peft has it: the whole layer name or its end after a dot
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+DECODER_NAMES = ("decoder.", "up_blocks.", "post_quant_conv")
+
+# Fields of adapter_config.json. The neutral ones say how an adapter was made and where it belongs; the file's keys and
+# shapes say the same. Any further field, known or new, must be empty: it would change what a branch computes.
+READ_FIELDS = frozenset("peft_type r lora_alpha rank_pattern alpha_pattern use_rslora bias init_lora_weights".split())
+NEUTRAL_FIELDS = frozenset(
+    "auto_mapping base_model_name_or_path inference_mode peft_version revision task_type target_modules "
+    "exclude_modules layers_to_transform layers_pattern lora_dropout corda_config eva_config loftq_config "
+    "lora_ga_config megatron_core qalora_group_size".split()
+)
+PLAIN_INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # others rewrite base weights too, as PiSSA does
+
+# The schedule of FLUX.1-dev's scheduler config.
+BASE_SHIFT, MAX_SHIFT, BASE_TOKENS, MAX_TOKENS = 0.5, 1.15, 256, 4096
+
+
+def read_peft_transformer(folder: Path, params: FluxParams) -> dict[str, Tensor]:
+    """The adapter of a FluxTransformer2DModel, for `lora.import_lora(flux, ..., "diffusion_model.")`.
+
+    Args:
+        folder: has adapter_model.safetensors and adapter_config.json.
+        params: the architecture of the transformer it belongs to.
+
+    Returns:
+        For each adapted layer X of `Flux`: diffusion_model.X.lora_A.weight (rank, in), .lora_B.weight (out, rank), in
+        the stored float type (float32 where parts of a fused layer differ in scale or type), and .alpha (), float32.
+
+    Raises:
+        AlloSR2Error: a file is missing or broken, has NaN or infinite values, asks for more than plain LoRA, or does
+            not fit the transformer to the last key.
+    """
+    shapes = _layer_shapes(Flux(params, device=torch.device("meta")))
+    places = {}
+    for layer, shape in shapes.items():
+        names = transformer_parts(layer)
+        widths = [params.hidden_size] * (len(names) - 1)  # q, k, v; the last part has the rest
+        widths.append(shape[0] - sum(widths))
+        for index, name in enumerate(names):
+            places[name] = _Place(layer, first=sum(widths[:index]), shape=torch.Size((widths[index], *shape[1:])))
+    config, pairs = _read_folder(folder)
+    adapted = _placed(pairs, places, config, f"{folder.name}/{WEIGHTS_FILE}")
+    return _named(adapted, shapes, HOST_FLOW)
+
+
+def read_peft_encoder(folder: Path, params: AutoencoderParams) -> dict[str, Tensor]:
+    """The adapter of AutoencoderKL's encoder, for `lora.import_lora(autoencoder.encoder, ..., "encoder.")`.
+
+    It may have been saved from the encoder (OMGSR) or from the whole autoencoder with nothing but the encoder adapted.
+
+    Args:
+        folder: has adapter_model.safetensors and adapter_config.json.
+        params: the architecture of the autoencoder it belongs to.
+
+    Returns:
+        For each adapted layer X of the encoder: encoder.X.lora_A.weight (rank, in, kh, kw), .lora_B.weight
+        (out, rank, 1, 1), in the stored float type, and .alpha (), float32.
+
+    Raises:
+        AlloSR2Error: as `read_peft_transformer`; also when the decoder is adapted, for the decoder is the user's.
+    """
+    shapes = _layer_shapes(Autoencoder(params, device=torch.device("meta")).encoder)
+    config, pairs = _read_folder(folder)
+    where = f"{folder.name}/{WEIGHTS_FILE}"
+    decoder = [name for name in pairs if name.startswith(DECODER_NAMES)]
+    if decoder:
+        raise AlloSR2Error(
+            f"{where}: expected the encoder alone; {len(decoder)} layers of a decoder: {listed(decoder)}"
+        )
+    outer = "encoder." if any(name.startswith("encoder.") for name in pairs) else ""
+    places = {outer + encoder_layer(layer): _Place(layer, 0, shape) for layer, shape in shapes.items()}
+    adapted = _placed(pairs, places, config, where)
+    return _named(adapted, shapes, HOST_ENCODER)
+
+
+def shifted_step_to_t(step: int, *, tokens: int = MAX_TOKENS, steps: int = 1000) -> float:
+    """The time t of a step of FLUX's shifted schedule, as OMGSR-F counts them: 244 is t = 0.5051, 295 is t = 0.5696.
+
+    Our reading, from OMGSR's public inference, training and search scripts (github.com/wuer5/OMGSR): the schedule is
+    1000 times evenly from 1 to 0, *both included*, each shifted for 1024 px whatever the picture's size; a step counts
+    from the clean end. So step k has sigma = k / 999 before the shift (not k / 1000, which is diffusers' own list of
+    1000 and gives 0.5048), step 0 is data, step 999 noise, and
+
+        t = e^mu / (e^mu + 1 / sigma - 1),   mu = 0.5 + (1.15 - 0.5) (tokens - 256) / (4096 - 256).
+
+    Args:
+        step: 0 to steps - 1.
+        tokens: of the picture the schedule is shifted for, a token being 16 x 16 px; 4096 at 1024 px.
+        steps: length of the schedule.
+
+    Raises:
+        AlloSR2Error: a number out of its range.
+    """
+    if steps < 2 or not 0 <= step < steps or tokens < 1:
+        raise AlloSR2Error(
+            f"expected a step below steps, steps >= 2 and tokens >= 1; got step {step}, steps {steps}, tokens {tokens}"
+        )
+    if step == 0:
+        return 0.0
+    mu = BASE_SHIFT + (MAX_SHIFT - BASE_SHIFT) * (tokens - BASE_TOKENS) / (MAX_TOKENS - BASE_TOKENS)
+    return math.exp(mu) / (math.exp(mu) + ((steps - 1) / step - 1))
+
+
+def _layer_shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """Weight shapes of all Linear and Conv2d by name."""
+    return {name: m.weight.shape for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a layer of diffusers is in our network."""
+
+    layer: str
+    """Our layer."""
+    first: int
+    """Its first row there."""
+    shape: torch.Size
+    """Its weight's shape, (rows, in[, kh, kw])."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A branch on a layer of diffusers: scale * up(down(x))."""
+
+    place: _Place
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What adapter_config.json says about ranks and scales."""
+
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int]
+    """Regular expressions of layer names, or their last components -> rank; the first that fits counts."""
+    alpha_pattern: Mapping[str, float]
+    rank_stabilized: bool
+    """Scale alpha / sqrt(rank) (rsLoRA, Kalajdzievski 2023) instead of alpha / rank."""
+
+    def rank_of(self, name: str) -> int:
+        return _first_fitting(self.rank_pattern, name, self.rank)
+
+    def scale_of(self, name: str) -> float:
+        alpha, rank = _first_fitting(self.alpha_pattern, name, self.alpha), self.rank_of(name)
+        return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
+
+
+def _first_fitting(patterns: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+    return next((value for key, value in patterns.items() if re.match(FITTING.format(key), name)), otherwise)
+
+
+def _read_folder(folder: Path) -> tuple[_Config, dict[str, dict[str, Tensor]]]:
+    if not folder.is_dir():
+        raise AlloSR2Error(f"{folder.name}: expected the folder of an adapter at {folder}; there is none")
+    for path in (folder / WEIGHTS_FILE, folder / CONFIG_FILE):
+        if not path.is_file():
+            raise AlloSR2Error(f"{folder.name}/{path.name}: {_why_missing(folder, path.name)}")
+        if path.stat().st_size == 0:
+            raise AlloSR2Error(f"{folder.name}/{path.name}: expected an adapter saved by peft; this file is empty")
+    return _read_config(folder / CONFIG_FILE), _read_pairs(folder / WEIGHTS_FILE)
+
+
+def _why_missing(folder: Path, name: str) -> str:
+    if name == WEIGHTS_FILE and (folder / PICKLE_FILE).is_file():
+        return (
+            f"expected a safetensors file, got {PICKLE_FILE} alone. A pickle can run code while it is read and is not "
+            "read here: where you trust it, load it with peft and save it with safe_serialization=True"
+        )
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{name}"))
+    hint = f" (folders in it have one: {listed(inside)})" if inside else ""
+    return f"expected a file at {folder}; there is none{hint}"
+
+
+def _read_config(path: Path) -> _Config:
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise AlloSR2Error(f"{where}: expected JSON; {error}") from error
+    if not isinstance(content, dict):
+        raise AlloSR2Error(f"{where}: expected a JSON object, got {type(content).__name__}")
+    plain = {
+        **{key: not value for key, value in content.items() if key not in READ_FIELDS | NEUTRAL_FIELDS},
+        "peft_type": content.get("peft_type") == "LORA",
+        "bias": content.get("bias", "none") == "none",
+        "init_lora_weights": content.get("init_lora_weights") in PLAIN_INITS,
+    }
+    beyond = [f"{key} = {json.dumps(content.get(key))[:60]}" for key, is_plain in plain.items() if not is_plain]
+    if beyond:
+        raise AlloSR2Error(f"{where}: expected a plain LoRA; what cannot be brought over: {listed(beyond)}")
+    rank: Any = content.get("r")
+    alpha: Any = content.get("lora_alpha")
+    ranks, alphas = content.get("rank_pattern") or {}, content.get("alpha_pattern") or {}
+    stabilized = content.get("use_rslora", False)
+    if not isinstance(ranks, dict) or not isinstance(alphas, dict) or type(stabilized) is not bool:
+        raise AlloSR2Error(
+            f"{where}: expected objects as rank_pattern and alpha_pattern and a truth value as use_rslora"
+        )
+    odd = [f"{key} = {value!r}" for key, value in {"r": rank, **ranks}.items() if type(value) is not int or value < 1]
+    odd += [f"{key} = {value!r}" for key, value in {"lora_alpha": alpha, **alphas}.items() if not _is_finite(value)]
+    if odd:
+        raise AlloSR2Error(f"{where}: expected whole ranks >= 1 and finite alphas, got {listed(odd)}")
+    for pattern in (*ranks, *alphas):
+        try:
+            re.compile(FITTING.format(pattern))
+        except re.error as error:
+            raise AlloSR2Error(f"{where}: expected a regular expression, got {pattern!r}: {error}") from error
+    return _Config(rank, alpha, ranks, alphas, stabilized)
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= torch.finfo(torch.float32).max
+
+
+def _read_pairs(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Layer as the file calls it -> its halves {"A": ..., "B": ...}, all finite and of a known float type."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise AlloSR2Error(f"{where}: expected a complete safetensors file; {error}") from error
+    matches = {key: KEY.fullmatch(key) for key in tensors}
+    unknown = [key for key, match in matches.items() if match is None]
+    adapters = {match["adapter"] or "(no name)" for match in matches.values() if match}
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, match in matches.items():
+        if match:
+            pairs.setdefault(match["layer"], {})[match["half"]] = tensors[key]
+    halves = [name for name, pair in pairs.items() if len(pair) == 1]
+    if unknown or halves or not pairs:
+        raise AlloSR2Error(
+            f"{where}: expected base_model.model.LAYER.lora_A.weight and .lora_B.weight for each layer; {len(tensors)} "
+            f"keys, of these {len(unknown)} of another form: {listed(unknown)}; "
+            f"{len(halves)} layers with half a pair: {listed(halves)}"
+        )
+    if len(adapters) > 1:
+        raise AlloSR2Error(f"{where}: expected one adapter, got {len(adapters)}: {listed(list(adapters))}")
+    odd = [f"{key} ({tensor.dtype})" for key, tensor in tensors.items() if tensor.dtype not in DTYPES]
+    if odd:
+        raise AlloSR2Error(f"{where}: expected float16, bfloat16 or float32; {len(odd)} others: {listed(odd)}")
+    broken = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise AlloSR2Error(f"{where}: expected finite weights; NaN or infinite in {len(broken)}: {listed(broken)}")
+    return pairs
+
+
+def _placed(
+    pairs: Mapping[str, Mapping[str, Tensor]], places: Mapping[str, _Place], config: _Config, where: str
+) -> dict[str, list[_Part]]:
+    """Our layer -> the branches that go into it, from its top row, after checking names and shapes."""
+    unknown = [name for name in pairs if name not in places]
+    if unknown:
+        raise AlloSR2Error(
+            f"{where}: expected layers of the network given; {len(unknown)} of {len(pairs)} fit none: {listed(unknown)}"
+        )
+    adapted: dict[str, list[_Part]] = {}
+    misfits = []
+    for name, pair in sorted(pairs.items(), key=lambda item: places[item[0]].first):
+        place, rank = places[name], config.rank_of(name)
+        rows, *inner = place.shape
+        down, up = (_as_conv(half) if inner[1:] == [1, 1] else half for half in (pair["A"], pair["B"]))
+        wanted = {"A": (rank, *inner), "B": (rows, rank, *(1 for _ in inner[1:]))}
+        for half, tensor in (("A", down), ("B", up)):
+            if tuple(tensor.shape) != wanted[half]:
+                misfits.append(f"{name}.lora_{half} {tuple(tensor.shape)} for {wanted[half]}")
+        adapted.setdefault(place.layer, []).append(_Part(place, down, up, config.scale_of(name)))
+    if misfits:
+        raise AlloSR2Error(
+            f"{where}: expected the shapes of the network and the ranks of {CONFIG_FILE}; {len(misfits)} of "
+            f"{2 * len(pairs)} halves differ: {listed(misfits)}"
+        )
+    return adapted
+
+
+def _as_conv(half: Tensor) -> Tensor:
+    """diffusers' attention has linear layers where the encoder has 1x1 convolutions."""
+    return half[..., None, None] if half.ndim == 2 else half
+
+
+def _joined(parts: Sequence[_Part], rows: int) -> tuple[Tensor, Tensor, float]:
+    """The branches of one layer with so many rows as one branch: its halves and its alpha."""
+    dtypes = {half.dtype for part in parts for half in (part.down, part.up)}
+    one_scale = len({part.scale for part in parts}) == 1
+    dtype = dtypes.pop() if one_scale and len(dtypes) == 1 else torch.float32  # a scale folded in wants its digits
+    down = torch.cat([part.down.to(dtype) for part in parts])
+    up = torch.zeros(rows, down.shape[0], *parts[0].up.shape[2:], dtype=dtype)
+    column = 0
+    for part in parts:
+        top, (height, rank) = part.place.first, part.up.shape[:2]
+        block = part.up.to(dtype)
+        up[top : top + height, column : column + rank] = block if one_scale else block * part.scale
+        column += rank
+    return down, up, column * (parts[0].scale if one_scale else 1.0)
+
+
+def _named(adapted: Mapping[str, Sequence[_Part]], shapes: Mapping[str, torch.Size], prefix: str) -> dict[str, Tensor]:
+    tensors = {}
+    for layer, parts in adapted.items():
+        down, up, alpha = _joined(parts, shapes[layer][0])
+        if layer == SHIFT_SCALE:
+            up = torch.cat(up.chunk(2)[::-1])
+        tensors[prefix + layer + DOWN_KEY] = down
+        tensors[prefix + layer + UP_KEY] = up
+        tensors[prefix + layer + ALPHA_KEY] = torch.tensor(alpha, dtype=torch.float32)
+    return tensors

@@ -1,0 +1,1 @@
+"""The checkpoint file: its format, its configuration, what is in it."""

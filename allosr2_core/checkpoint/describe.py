@@ -1,0 +1,56 @@
+"""What `inspect` says about a checkpoint."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from .format import GROUPS, load_checkpoint
+
+_GROUP_MEANS = {
+    "flow.": "generative prior",
+    "vae.": "autoencoder",
+    "lora.transformer.": "adapter of the flow",
+    "lora.vae_encoder.": "adapter of the encoder",
+    "snr_head.": "SNR head",
+    "null.": "empty prompt",
+}
+
+
+def describe(path: str | Path) -> str:
+    """Configuration, training record and tensor groups of a verified checkpoint, as text ending in a newline.
+
+    Raises AlloSR2Error with the reason when the file is refused.
+    """
+    path = Path(path)
+    checkpoint = load_checkpoint(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = {key: value for key, value in (file.metadata() or {}).items() if not value.startswith("{")}
+        dtypes = {name: file.get_slice(name).get_dtype() for name in checkpoint.tensors}
+    lines = [f"{path} ({path.stat().st_size / 2**20:.2f} MiB)"]
+    lines += ["", "metadata", *_fields(metadata)]
+    lines += ["", "config", *_fields(dataclasses.asdict(checkpoint.config))]
+    lines += ["", "training", *(_fields(checkpoint.training) or ["  (not recorded)"])]
+    lines += ["", "tensors"]
+    for prefix in GROUPS:
+        names = [name for name in checkpoint.tensors if name.startswith(prefix)]
+        values = sum(checkpoint.tensors[name].numel() for name in names)
+        kinds = "/".join(sorted({dtypes[name] for name in names})) or "-"
+        meaning = _GROUP_MEANS.get(prefix, "")
+        lines.append(
+            f"  {prefix + '*':<20} {len(names):>5} tensors {values:>12,} values  {kinds:<8} {meaning}".rstrip()
+        )
+    total = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    lines.append(f"  {'all':<20} {len(checkpoint.tensors):>5} tensors {total:>12,} values")
+    return "\n".join(lines) + "\n"
+
+
+def _fields(values: Mapping[str, Any]) -> list[str]:
+    """One line a field; text as it is, anything else as JSON."""
+    return [
+        f"  {key}: {value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)}"
+        for key, value in sorted(values.items())
+    ]

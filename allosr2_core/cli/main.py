@@ -1,0 +1,207 @@
+"""The command line: upscale a picture or a folder of pictures, inspect a checkpoint, move adapters in and out.
+
+Results go to standard output, one line a picture and a summary; progress, notes and failures go to standard error.
+The exit codes are those of EXIT_CODES.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..bases.registry import read_base
+from ..checkpoint.describe import describe
+from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
+from ..errors import AlloSR2Error
+from ..image.color import COLOR_METHODS
+from ..upscale import DEFAULT_OVERLAP
+from ..upscaler import Upscaler
+from . import values as types
+from .adapters import add_commands
+from .names import FORMATS
+from .paths import find_inputs
+from .settings import OutputSettings, Talk, UpscaleSettings
+from .upscale import Request, upscale_pictures
+
+OK, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+EXIT_CODES = (
+    "Exit code: 0 all good (skipped pictures too); 1 a picture, the summary's file or the inspected checkpoint failed, "
+    "the other pictures are done; 2 nothing was done, because the arguments, the paths or the checkpoint cannot be "
+    "used; 130 interrupted, the finished pictures are kept."
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `python -m allosr2_core ARGUMENTS`; returns the exit code (argparse itself exits with 2 on a wrong usage)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names need not be valid in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except AlloSR2Error as error:
+        _complain(str(error))
+        return UNUSABLE
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every option with its meaning, range and default."""
+    parser = argparse.ArgumentParser(
+        prog="python -m allosr2_core",
+        description="AlloSR2: restore and enlarge photographs with one evaluation of a flow model.",
+        epilog=EXIT_CODES,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    upscale = commands.add_parser("upscale", help="enlarge a picture or every picture of a folder", epilog=EXIT_CODES)
+    upscale.add_argument("source", metavar="IN", help="a picture, or a folder")
+    upscale.add_argument(
+        "target",
+        metavar="OUT",
+        help="a .png, .jpg, .webp or .tif file, or a folder (a new one may end in a slash to tell it from a file)",
+    )
+    _add_result_options(upscale)
+    _add_file_options(upscale)
+    upscale.add_argument("--checkpoint", type=Path, help=f"a .safetensors file (default: {EMBEDDED_NAME})")
+    upscale.add_argument("--transformer", type=Path, metavar="FILE", help="for an adapter: its base's transformer")
+    upscale.add_argument("--vae", type=Path, metavar="FILE", help="for an adapter: its base's VAE")
+    upscale.add_argument(
+        "--threads", type=types.whole(1), metavar="N", help="processor threads (default: torch decides)"
+    )
+    upscale.add_argument("--quiet", action="store_true", help="only failures and the exit code")
+    upscale.set_defaults(run=_run_upscale)
+
+    inspect = commands.add_parser("inspect", help="what is in a checkpoint, or why it is refused", epilog=EXIT_CODES)
+    inspect.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, nargs="?", help=f"(default: {EMBEDDED_NAME})")
+    inspect.set_defaults(run=_run_inspect)
+    add_commands(commands)
+    return parser
+
+
+def _add_result_options(upscale: argparse.ArgumentParser) -> None:
+    """What is made of a picture."""
+    size = upscale.add_mutually_exclusive_group()
+    size.add_argument("--scale", type=types.positive, help="factor; the result is exactly round(H x S) (default 4)")
+    size.add_argument("--long-edge", type=types.whole(1), metavar="PX", help="length of the result's longer side")
+    upscale.add_argument(
+        "--t",
+        type=types.time,
+        metavar="T",
+        help="where on the flow to start: a number between 0 and 1 (higher rebuilds more), 'predicted' from each "
+        "picture, 'calibrated' for the checkpoint's average (default: what the checkpoint recommends)",
+    )
+    upscale.add_argument(
+        "--realism",
+        type=types.not_negative,
+        default=1.0,
+        help="0 the enlarged input, 1 as trained (default), above exaggerates",
+    )
+    upscale.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="a grey picture of the input's size: black keeps the enlarged original, white takes the restored picture",
+    )
+    upscale.add_argument(
+        "--tile", type=types.whole(0), default=0, metavar="PX", help="side of a tile; 0 automatic (default)"
+    )
+    upscale.add_argument(
+        "--overlap", type=types.whole(0), default=DEFAULT_OVERLAP, metavar="PX", help="of tiles (default %(default)s)"
+    )
+    upscale.add_argument(
+        "--shifted",
+        action="store_true",
+        help="step again on a grid shifted by half a patch and average: twice the time",
+    )
+    upscale.add_argument(
+        "--color", choices=COLOR_METHODS, default="none", help="give the result the input's colours (default none)"
+    )
+
+
+def _add_file_options(upscale: argparse.ArgumentParser) -> None:
+    """What is read, and how it is stored."""
+    upscale.add_argument("--recursive", action="store_true", help="with the folders below IN; OUT gets the same tree")
+    upscale.add_argument("--skip-existing", action="store_true", help="leave pictures alone whose result exists")
+    upscale.add_argument(
+        "--format", choices=tuple(FORMATS), help="of all results (default: as each name says, what cannot is .png)"
+    )
+    upscale.add_argument(
+        "--quality", type=types.whole(1, 100), default=95, metavar="Q", help="of JPEG and WebP, 1 to 100 (default 95)"
+    )
+    upscale.add_argument(
+        "--depth",
+        choices=("8", "16", "auto"),
+        default="auto",
+        help="bits a channel; auto: 16 where the input has more than 8 and the result is .png or .tif (default)",
+    )
+    upscale.add_argument(
+        "--strip", action="store_true", help="drop metadata (EXIF, GPS, XMP, text); a needed colour profile stays"
+    )
+    upscale.add_argument(
+        "--compare", action="store_true", help="also write NAME.compare.png: left plainly enlarged, right the result"
+    )
+    upscale.add_argument(
+        "--json", metavar="FILE", help="write a summary as JSON; - for standard output, which then has nothing else"
+    )
+
+
+def _run_inspect(options: argparse.Namespace) -> int:
+    try:
+        sys.stdout.write(describe(options.checkpoint or embedded_path()))
+    except AlloSR2Error as error:
+        _complain(str(error))
+        return SOME_FAILED
+    return OK
+
+
+def _run_upscale(options: argparse.Namespace) -> int:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    checkpoint = options.checkpoint or embedded_path()
+    request = Request(
+        inputs=find_inputs(options.source, options.target, options.recursive),
+        settings=UpscaleSettings(
+            scale=4.0 if options.scale is None and options.long_edge is None else options.scale,
+            long_edge=options.long_edge,
+            t=options.t,
+            realism=options.realism,
+            tile=options.tile,
+            overlap=options.overlap,
+            color=options.color,
+            shifted=options.shifted,
+        ),
+        output=OutputSettings(
+            format=options.format,
+            quality=options.quality,
+            depth=options.depth,
+            strip=options.strip,
+            compare=options.compare,
+            skip_existing=options.skip_existing,
+        ),
+        talk=Talk(quiet=options.quiet, json=options.json),
+        mask=options.mask,
+        checkpoint=checkpoint,
+    )
+    good = upscale_pictures(request, lambda: _upscaler(load_checkpoint(checkpoint), options.transformer, options.vae))
+    return OK if good else SOME_FAILED
+
+
+def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None) -> Upscaler:
+    """The networks of a standalone checkpoint, or of an adapter on the files of its base."""
+    if checkpoint.config.adapter:
+        if transformer is None or vae is None:
+            raise AlloSR2Error(
+                f"expected --transformer FILE and --vae FILE: the checkpoint is an adapter for {checkpoint.config.base}"
+            )
+        return Upscaler.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae))
+    if transformer is not None or vae is not None:
+        raise AlloSR2Error("expected no --transformer and no --vae: the checkpoint has its own")
+    return Upscaler.from_checkpoint(checkpoint)
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")

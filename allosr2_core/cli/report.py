@@ -1,0 +1,137 @@
+"""What `upscale` says of its pictures: a line each, a summary, and the same as JSON."""
+
+import contextlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import AlloSR2Error
+from .names import Job
+from .survey import Planned
+
+DONE, FAILED, SKIPPED = "done", "failed", "skipped"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one picture."""
+
+    job: Job
+    status: str
+    """DONE, FAILED or SKIPPED."""
+    planned: Planned | None = None
+    """None where its header could not be read or its result not be stored."""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+    def line(self) -> str:
+        """One line on a result."""
+        text = f"{self.job.source} -> {self.job.target}"
+        if self.planned is not None:
+            header = self.planned.header
+            text += f"  {header.width}x{header.height} -> {self.planned.width}x{self.planned.height}"
+            text += f"  {self.planned.frames} frames" if self.planned.frames > 1 else ""
+            text += "  16 bit" if self.planned.bits == 16 else ""
+        return f"{text}  {self.seconds:.1f} s"
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs; sizes are width and height in px."""
+        planned = self.planned
+        return {
+            "source": str(self.job.source),
+            "target": str(self.job.target),
+            "compare": None if self.job.compare is None else str(self.job.compare),
+            "status": self.status,
+            "source_size": None if planned is None else [planned.header.width, planned.header.height],
+            "target_size": None if planned is None else [planned.width, planned.height],
+            "frames": None if planned is None else planned.frames,
+            "bits": None if planned is None else planned.bits,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """All pictures together."""
+
+    done: int
+    failed: int
+    skipped: int
+    seconds: float
+    peak_memory_mib: float | None
+    """None where the system does not tell."""
+
+    @classmethod
+    def of(cls, records: Sequence[Record], seconds: float) -> "Totals":
+        """Count the records."""
+        done, failed, skipped = (
+            sum(record.status == status for record in records) for status in (DONE, FAILED, SKIPPED)
+        )
+        return cls(done, failed, skipped, seconds, peak_memory_mib())
+
+    def line(self) -> str:
+        """The last line: what was done, how long it took, the most memory the process ever held."""
+        text = f"{self.done} picture{'' if self.done == 1 else 's'}"
+        text += f", {self.failed} failed" if self.failed else ""
+        text += f", {self.skipped} skipped (their results exist)" if self.skipped else ""
+        text += f", {self.seconds:.1f} s"
+        return text if self.peak_memory_mib is None else f"{text}, peak memory {self.peak_memory_mib:.0f} MiB"
+
+
+def json_report(
+    records: Sequence[Record], totals: Totals, settings: dict[str, Any], left_out: Sequence[Path], interrupted: bool
+) -> str:
+    """The summary as JSON; names that are no Unicode come as escapes."""
+    report = {
+        "pictures": [record.as_json() for record in records],
+        "totals": asdict(totals) | {"seconds": round(totals.seconds, 3)},
+        "settings": settings,
+        "left_out": [str(path) for path in left_out],
+        "interrupted": interrupted,
+    }
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"
+
+
+def check_json_file(path: Path, jobs: Sequence[Job], others: Sequence[Path]) -> None:
+    """AlloSR2Error where the summary cannot go: into a folder, or over a picture, a result or another input."""
+    if os.path.isdir(path):
+        raise AlloSR2Error(f"{path}: expected a file for the summary, got a folder")
+    files = {os.path.realpath(each) for job in jobs for each in (job.source, job.target, job.compare) if each}
+    if os.path.realpath(path) in files | {os.path.realpath(other) for other in others}:
+        raise AlloSR2Error(f"{path}: expected a file of its own for the summary, this one is read or written")
+
+
+def write_json(path: Path, text: str) -> None:
+    """Write the summary, whole or not at all; AlloSR2Error where it cannot be."""
+    goal = Path(os.path.realpath(path))
+    partial = goal.with_name(f".{uuid.uuid4().hex[:8]}.part")
+    try:
+        if goal.exists() and not goal.is_file():  # a pipe or /dev/null
+            goal.write_text(text)
+            return
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text)
+        os.replace(partial, goal)
+    except OSError as error:
+        raise AlloSR2Error(f"{path}: the summary could not be written: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def peak_memory_mib() -> float | None:
+    """Peak resident memory of this process in MiB; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

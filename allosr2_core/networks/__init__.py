@@ -1,0 +1,1 @@
+"""The networks: what a checkpoint can be made of."""

@@ -1,0 +1,184 @@
+"""The small autoencoder of the embedded checkpoint: a linear patch basis plus learned residual convolutions.
+
+A latent cell is a 4 x 4 pixel patch projected on its principal components, each scaled to unit variance. That linear
+part needs no training and is nearly lossless; zero-initialised residual branches around it are trained. The decoder's
+branch ends in convolutions over *pixels*, so neighbouring patches are mixed and a perceptual loss cannot paint a
+lattice of independent patches. No statistics over space anywhere: tiles with enough context decode exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import AlloSR2Error
+
+
+@dataclass(frozen=True)
+class PatchAutoencoderParams:
+    """Architecture of `PatchAutoencoder`; no defaults, every checkpoint states all of them."""
+
+    patch: int
+    """Pixels per side of a patch; also the downscale factor from pixels to latents."""
+    latent_channels: int
+    """Principal components kept of the 3 * patch^2 values of a patch."""
+    hidden: int
+    """Width of the residual branches at latent resolution."""
+    blocks: int
+    """Residual blocks in each branch."""
+    pixel_channels: int
+    """Width of the decoder's convolutions at pixel resolution."""
+
+    def __post_init__(self) -> None:
+        if self.patch < 2 or self.latent_channels < 1 or self.latent_channels > 3 * self.patch**2:
+            raise AlloSR2Error(f"expected patch >= 2 and 1..3*patch^2 latent channels; got {self}")
+        if self.hidden < 1 or self.blocks < 0 or self.pixel_channels < 1:
+            raise AlloSR2Error(f"expected positive widths and blocks >= 0; got {self}")
+
+
+class ConvBlock(nn.Module):
+    """x + conv(silu(conv(silu(x))))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+def _zeroed(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class PatchEncoder(nn.Module):
+    """Pixels [B, 3, H, W] in [-1, 1] -> latents [B, C, H/patch, W/patch]."""
+
+    def __init__(self, params: PatchAutoencoderParams) -> None:
+        super().__init__()
+        p = params.patch
+        self.patch = p
+        self.basis = nn.Conv2d(3, params.latent_channels, p, stride=p)
+        self.conv_in = nn.Conv2d(3 * p * p, params.hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(ConvBlock(params.hidden) for _ in range(params.blocks))
+        self.conv_out = _zeroed(nn.Conv2d(params.hidden, params.latent_channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        for block in self.blocks:
+            h = block(h)
+        return self.basis(x) + self.conv_out(F.silu(h))
+
+
+class PatchDecoder(nn.Module):
+    """Latents [B, C, h, w] -> pixels [B, 3, h * patch, w * patch], about [-1, 1] (not clamped)."""
+
+    def __init__(self, params: PatchAutoencoderParams) -> None:
+        super().__init__()
+        p = params.patch
+        self.patch = p
+        self.basis = nn.ConvTranspose2d(params.latent_channels, 3, p, stride=p)
+        self.conv_in = nn.Conv2d(params.latent_channels, params.hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(ConvBlock(params.hidden) for _ in range(params.blocks))
+        self.to_pixels = nn.Conv2d(params.hidden, params.pixel_channels * p * p, 1)
+        self.pixel_in = nn.Conv2d(3 + params.pixel_channels, params.pixel_channels, 3, padding=1)
+        self.pixel_out = _zeroed(nn.Conv2d(params.pixel_channels, 3, 3, padding=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.basis.weight.is_contiguous(memory_format=torch.channels_last):
+            z = z.contiguous(memory_format=torch.channels_last)
+        base = self.basis(z)
+        h = self.conv_in(z)
+        for block in self.blocks:
+            h = block(h)
+        features = F.pixel_shuffle(self.to_pixels(F.silu(h)), self.patch)
+        return base + self.pixel_out(F.silu(self.pixel_in(torch.cat([base, features], dim=1))))
+
+
+class PatchAutoencoder(nn.Module):
+    """Encoder and decoder; the latents need no further scale or shift (scale 1, shift 0)."""
+
+    def __init__(self, params: PatchAutoencoderParams) -> None:
+        super().__init__()
+        self.params = params
+        self.encoder = PatchEncoder(params)
+        self.decoder = PatchDecoder(params)
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent cell."""
+        return self.params.patch
+
+    @property
+    def encoder_radius(self) -> int:
+        """Context, in latent cells, that an encoded cell depends on."""
+        return 2 + 2 * self.params.blocks
+
+    @property
+    def decoder_radius(self) -> int:
+        """Context, in latent cells, that a decoded patch depends on."""
+        return 1 + 2 * self.params.blocks + math.ceil(2 / self.params.patch)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] in [-1, 1], H and W multiples of `patch` -> latents [B, C, H/patch, W/patch]."""
+        p = self.params.patch
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % p or x.shape[3] % p or 0 in x.shape:
+            raise AlloSR2Error(f"expected pixels [B, 3, H, W] with H, W multiples of {p}; got {tuple(x.shape)}")
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents [B, C, h, w] -> pixels [B, 3, h * patch, w * patch]."""
+        if z.ndim != 4 or z.shape[1] != self.params.latent_channels:
+            raise AlloSR2Error(f"expected latents [B, {self.params.latent_channels}, h, w]; got {tuple(z.shape)}")
+        return self.decoder(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def set_basis(self, mean_P: Tensor, components_PC: Tensor, std_C: Tensor) -> None:
+        """Write the linear part. P = 3 * patch^2 values of a patch in `pixel_unshuffle` order (channel, row, column).
+
+        encode: (patch - mean) . component / std;  decode: mean + sum of z * std * component, where mean is the colour
+        mean of `mean_P`. Raises on wrong shapes.
+        """
+        p, c = self.params.patch, self.params.latent_channels
+        size = 3 * p * p
+        if mean_P.shape != (size,) or components_PC.shape != (size, c) or std_C.shape != (c,):
+            raise AlloSR2Error(
+                f"expected mean [{size}], components [{size}, {c}], std [{c}]; "
+                f"got {tuple(mean_P.shape)}, {tuple(components_PC.shape)}, {tuple(std_C.shape)}"
+            )
+        kernel_C3pp = components_PC.T.reshape(c, 3, p, p)
+        encode, decode = self.encoder.basis, self.decoder.basis
+        assert encode.bias is not None and decode.bias is not None  # noqa: S101 - both are built with a bias
+        mean_3 = mean_P.reshape(3, p * p).mean(dim=1)  # a transposed convolution has one bias per colour
+        encode.weight.copy_(kernel_C3pp / std_C[:, None, None, None])
+        encode.bias.copy_(-(mean_3.repeat_interleave(p * p) @ components_PC) / std_C)
+        decode.weight.copy_(kernel_C3pp * std_C[:, None, None, None])
+        decode.bias.copy_(mean_3)
+
+
+MIN_VARIANCE = 1e-8
+"""Components that never vary (grey photographs only) are divided by the root of this, not by zero."""
+
+
+def principal_components(patches_NP: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [P], the `count` leading components [P, count] (sign fixed), and their standard deviations [count]; fp32."""
+    x = patches_NP.double()
+    mean_P = x.mean(dim=0)
+    cov_PP = (x - mean_P).T @ (x - mean_P) / x.shape[0]
+    values, vectors = torch.linalg.eigh(cov_PP)
+    components_PC = vectors.flip(1)[:, :count]
+    strongest_1C = components_PC.abs().argmax(dim=0, keepdim=True)
+    components_PC = components_PC * components_PC.gather(0, strongest_1C).sign()
+    return mean_P.float(), components_PC.float(), values.flip(0)[:count].clamp(min=MIN_VARIANCE).sqrt().float()

@@ -1,0 +1,1 @@
+"""Large pictures in pieces: blended, exact, in strips."""
