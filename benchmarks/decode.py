@@ -21,7 +21,7 @@ from allosr2_core.bases.registry import BASES
 from allosr2_core.networks.codecs import build_codec, codec_params
 from allosr2_core.networks.kl_autoencoder import Autoencoder
 from allosr2_core.tiling.kl_strips import streamed_decode
-from train.precision import bf16_is_native
+from train.loop.precision import bf16_is_native
 
 from .host import import_host
 from .measure import Row, max_difference, with_peak

@@ -19,10 +19,10 @@ from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.tiling.blended import TilePlan
 from allosr2_core.upscale import flow_plan
 from allosr2_core.upscaler import Upscaler
-from train.degradation import SCALE
-from train.eval_data import evenly, load_photos, low_resolution
+from train.data.degradation import SCALE
+from train.data.sources.photos import load_split
+from train.evaluate.crops import evenly, load_photos, low_resolution
 from train.metrics.lattice import lattice
-from train.photos import load_split
 
 from .measure import Row
 

@@ -26,7 +26,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.flux import PATCH, Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids, unpack
 from tests.core.flux_keys import transformer_to_diffusers
 from tests.core.peers import randomize
-from train.precision import GEMM, bf16_is_native, gemm_flops
+from train.loop.precision import GEMM, bf16_is_native, gemm_flops
 
 from .host import import_host
 from .measure import Row, in_turns, max_difference, medians

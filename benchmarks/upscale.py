@@ -20,12 +20,12 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
-from train.degradation import SCALE
-from train.eval_data import EvalPhoto, low_resolution, tensor_digest
-from train.eval_methods import OURS, OurSettings, Restore, load_method
+from train.data.degradation import SCALE
+from train.data.sources.photos import load_split
+from train.evaluate.crops import EvalPhoto, low_resolution, tensor_digest
+from train.evaluate.methods import OURS, OurSettings, Restore, load_method
 from train.metrics import quantise
 from train.metrics.fidelity import psnr_y
-from train.photos import load_split
 
 from .measure import Row, in_turns, medians, with_peak
 

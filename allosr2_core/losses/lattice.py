@@ -6,7 +6,7 @@ can balance the phases and still paint one motif into patch after patch: the aut
 
 Each measure is relative to how busy a picture is. As penalties they are relative to the REFERENCE, and in powers, to
 which grain adds the same everywhere: otherwise a grid is cheaper to hide under grain than to leave out, and networks
-paint that grain (docs/ablation.md).
+paint that grain (docs/research/training-notes.md).
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
 from train.config import load_config
-from train.data import bicubic_up
-from train.state import load_export
-from train.tuned import flux_of, tuned_networks
+from train.data.crops import bicubic_up
+from train.loop.state import load_export
+from train.models.trainable import flux_of, tuned_networks
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["dev", "schnell"])

@@ -11,9 +11,9 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.unet import count_parameters
 from tests.support.tiny_training import tiny_table, to_toml
 from train.config import Config, OptimConfig, from_table, load_config
-from train.distances import DISTANCES
-from train.models import build_codec, build_velocity
-from train.optimizers import make_optimizer
+from train.loop.optimizers import make_optimizer
+from train.models.build import build_codec, build_velocity
+from train.perceptual.distances import DISTANCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import tiny_table, write_photos
-from train import data
 from train.config import Config, from_table
-from train.data import (
+from train.data import crops as data
+from train.data.crops import (
     FLAT_SHARE,
     MIN_DETAIL,
     SHARPEN_SIGMA,
@@ -31,8 +31,8 @@ from train.data import (
     sharpened,
     training_crops,
 )
-from train.degradation import degrade
-from train.preview import busiest_crop, centre_crop, psnr, strip
+from train.data.degradation import degrade
+from train.loop.preview import busiest_crop, centre_crop, psnr, strip
 
 
 @pytest.fixture

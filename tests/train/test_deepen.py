@@ -11,8 +11,8 @@ import torch
 from allosr2_core.checkpoint.format import LORA_FLOW, Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.unet import VelocityUNet
-from train.deepen import deepened, main
-from train.mix import mix
+from train.checkpoints.deepen import deepened, main
+from train.checkpoints.interpolate import mix
 
 
 @pytest.fixture(scope="module")

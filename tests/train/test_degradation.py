@@ -8,8 +8,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from train import degradation
-from train.degradation import (
+from train.data import degradation
+from train.data.degradation import (
     KERNEL_SIZES,
     RECIPES,
     STRENGTHS,

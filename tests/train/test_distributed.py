@@ -15,8 +15,8 @@ from tests.support.equality import assert_equal
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
-from train.allosr2 import AlloSR2Stage
 from train.config import Config, from_table
+from train.stages.sr import AlloSR2Stage
 
 STEPS = 4
 TOLERANCE = 1e-5

@@ -2,7 +2,7 @@
 
 import torch
 
-from train.draws import Draws
+from train.loop.rng import Draws
 
 
 def test_parts_share_the_numbers_of_the_whole() -> None:

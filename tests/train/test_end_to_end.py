@@ -16,12 +16,12 @@ from allosr2_core.upscale import prepare
 from allosr2_core.upscaler import Upscaler
 from tests.support.tiny_training import MeanDistance, run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
-from train.allosr2 import AlloSR2Stage
 from train.config import Config, load_config
-from train.data import bicubic_up
-from train.draws import Draws
-from train.prior import BOTH_FLOWS, PriorStage, flow_matching_error
-from train.stages import STAGES
+from train.data.crops import bicubic_up
+from train.loop.rng import Draws
+from train.stages.prior import BOTH_FLOWS, PriorStage, flow_matching_error
+from train.stages.registry import STAGES
+from train.stages.sr import AlloSR2Stage
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_a_distance_with_several_turns_is_loaded_and_previewed_once(
 ) -> None:
     _, config = trained
     loaded: list[str] = []
-    monkeypatch.setattr("train.allosr2.load_distance", lambda name, root: loaded.append(name) or MeanDistance())
+    monkeypatch.setattr("train.stages.sr.load_distance", lambda name, root: loaded.append(name) or MeanDistance())
     stage, batch = sr_stage(config, trunks=("a", "b", "a"))
     first, second, third = stage.trunks
     assert loaded == ["a", "b"] and first is third and first is not second

@@ -14,13 +14,13 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.upscaler import Upscaler
 from tests.support.random_metrics import random_suite
 from tests.support.small_checkpoint import save_small_checkpoint
-from train import eval_methods
-from train import evaluate as evaluation
-from train.eval_data import centre_crop, degradation_seed, evenly, load_photo, load_photos, low_resolution
-from train.eval_methods import METHODS, Method, OurSettings, ResultStore, load_method
-from train.eval_report import Record, report, spread, summarise, table, without_nan
+from train.evaluate import methods as eval_methods
+from train.evaluate import run as evaluation
+from train.evaluate.crops import centre_crop, degradation_seed, evenly, load_photo, load_photos, low_resolution
+from train.evaluate.methods import METHODS, Method, OurSettings, ResultStore, load_method
+from train.evaluate.peers import bicubic_x4
+from train.evaluate.report import Record, report, spread, summarise, table, without_nan
 from train.metrics import METRIC_NAMES, MetricSuite
-from train.peers import bicubic_x4
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
 from allosr2_core.upscaler import Upscaler
-from train.degradation import degrade
-from train.trunks import load_st_lpips
+from train.data.degradation import degrade
+from train.perceptual.networks import load_st_lpips
 
 pytestmark = pytest.mark.weights
 PHOTOS = sorted((Path(__file__).resolve().parents[1] / "photos").glob("*.jpg"))

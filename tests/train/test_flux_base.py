@@ -12,9 +12,9 @@ from allosr2_core.networks.registry import NullFlux
 from tests.support.tiny_base import CONFIGS, base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
-from train.allosr2 import AlloSR2Stage
 from train.config import Config, from_table, load_config
-from train.models import build_codec, build_velocity, load_codec, load_velocity
+from train.models.build import build_codec, build_velocity, load_codec, load_velocity
+from train.stages.sr import AlloSR2Stage
 
 
 @pytest.mark.parametrize("guidance", [True, False], ids=["dev", "schnell"])

@@ -13,9 +13,9 @@ from allosr2_core.snr import paired_rho
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 from train.config import load_config
-from train.data import bicubic_up
-from train.draws import Draws
-from train.head import HeadStage
+from train.data.crops import bicubic_up
+from train.loop.rng import Draws
+from train.stages.snr_head import HeadStage
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_photograph_is_encoded_as_before_the_sr_stage_and_the_input_as_after
 
 
 def test_validation_sees_photographs_at_full_and_at_half_size(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.head.VALIDATION_SIDE", 64)
+    monkeypatch.setattr("train.stages.snr_head.VALIDATION_SIDE", 64)
     stage = HeadStage(load_config(trained))
     assert [tuple(e.lr.shape[2:]) for e in stage.validation] == [(16, 16)] * 9  # the smaller photograph has no half
     figures = stage.preview().figures

@@ -17,12 +17,12 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import tiny_table
 from train.config import Config, OptimConfig, from_table
-from train.data import mix_seed
-from train.draws import Draws
-from train.loop import init_from, lr_factor, run_stage
-from train.preview import Preview
-from train.stage import Stage
-from train.state import Averages, save_state
+from train.data.crops import mix_seed
+from train.loop.loop import init_from, lr_factor, run_stage
+from train.loop.preview import Preview
+from train.loop.rng import Draws
+from train.loop.stage import Stage
+from train.loop.state import Averages, save_state
 
 
 class Numbers(Dataset):

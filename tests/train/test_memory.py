@@ -8,7 +8,7 @@ from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
 from train.config import load_config
-from train.memory import BYTES_TRAINED, SavedBytes, measure, table
+from train.studies.memory_plan import BYTES_TRAINED, SavedBytes, measure, table
 
 CONFIG = load_config(Path("train/configs/flux1_dev.toml"))
 

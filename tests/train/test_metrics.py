@@ -13,7 +13,7 @@ from allosr2_core.errors import AlloSR2Error
 from train.metrics import Niqe, lattice, luma, psnr_y, quantise, ssim_y
 from train.metrics.niqe import BLOCK, fit_aggd
 from train.metrics.perceptual import DISTS_CHANNELS, HEDDists
-from train.trunks import HEDVGG16
+from train.perceptual.networks import HEDVGG16
 
 
 def smooth_noise(batch: int, height: int, width: int, seed: int) -> torch.Tensor:

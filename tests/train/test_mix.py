@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from allosr2_core.checkpoint.format import FLOW, LORA_FLOW, Checkpoint, embedded_path, load_checkpoint, write_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from train.mix import main, mix
+from train.checkpoints.interpolate import main, mix
 
 
 @pytest.fixture(scope="module")

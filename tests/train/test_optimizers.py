@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.optimizers import ITERATIONS, NEWTON_SCHULZ, SMALLEST_SIDE, Muon, orthogonalise, takes
+from train.loop.optimizers import ITERATIONS, NEWTON_SCHULZ, SMALLEST_SIDE, Muon, orthogonalise, takes
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 100), (2, 48, 200), (2, 200, 48)])

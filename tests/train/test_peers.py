@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
-from train.ncnn_reader import NcnnLayer, read_ncnn
-from train.peers import CompactNet, RRDBNet, Span, bicubic_x4, fill_convolutions, load_peer
+from train.evaluate.ncnn_reader import NcnnLayer, read_ncnn
+from train.evaluate.peers import CompactNet, RRDBNet, Span, bicubic_x4, fill_convolutions, load_peer
 
 PARAM = """7767517
 4 4

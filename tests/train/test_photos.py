@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
-from train import package_clients, photos
-from train.photo_archives import PackageFile, embedded_images, largest_jpeg, read_package, resource_files
-from train.photo_credits import UNKNOWN, find_statement, parse_copyright, statement_for
+from train.data.sources import photos
+from train.data.sources.archives import PackageFile, embedded_images, largest_jpeg, read_package, resource_files
+from train.data.sources.credits import UNKNOWN, find_statement, parse_copyright, statement_for
+from train.downloads import package_clients
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from train.precision import bf16_is_native, gemm_flops, mixed_precision
+from train.loop.precision import bf16_is_native, gemm_flops, mixed_precision
 
 
 @pytest.fixture(autouse=True)

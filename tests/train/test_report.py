@@ -10,8 +10,8 @@ from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
 from train.__main__ import main
-from train.report import PREVIEWS, read_log, running_mean, series, spread
-from train.state import save_state
+from train.loop.state import save_state
+from train.studies.run_report import PREVIEWS, read_log, running_mean, series, spread
 
 
 @pytest.fixture

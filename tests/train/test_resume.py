@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
-from train.stages import STAGES
+from train.stages.registry import STAGES
 
 STEPS = 10
 

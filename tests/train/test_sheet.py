@@ -10,11 +10,11 @@ from PIL import Image, ImageStat
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
 from tests.support.tiny_training import write_photos
-from train import sheet
-from train.eval_data import load_photos
-from train.eval_methods import Method, OurSettings
-from train.peers import bicubic_x4
-from train.preview import busiest_window
+from train.evaluate.crops import load_photos
+from train.evaluate.methods import Method, OurSettings
+from train.evaluate.peers import bicubic_x4
+from train.loop.preview import busiest_window
+from train.studies import contact_sheet as sheet
 
 
 @pytest.fixture

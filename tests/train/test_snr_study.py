@@ -14,11 +14,11 @@ from allosr2_core.flow import t_from_rho
 from allosr2_core.upscaler import Upscaler
 from tests.support.small_checkpoint import save_small_checkpoint
 from tests.support.tiny_training import MeanDistance, write_photos
-from train import snr
 from train.__main__ import main
-from train.degradation import degrade
+from train.data.degradation import degrade
 from train.metrics import psnr_y, quantise
-from train.snr import Measurement, measure_pair, share_of_photos, table
+from train.studies import start_time as snr
+from train.studies.start_time import Measurement, measure_pair, share_of_photos, table
 
 
 @pytest.fixture(scope="module")

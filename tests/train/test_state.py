@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
-from train.state import export, find_state, load_state, load_trained_state, save_state, trained_state
+from train.loop.state import export, find_state, load_state, load_trained_state, save_state, trained_state
 
 WRITER = """
 import sys, torch

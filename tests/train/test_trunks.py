@@ -9,12 +9,12 @@ from torch import nn
 
 import train
 from allosr2_core.errors import AlloSR2Error
-from train.distances import DISTANCES
-from train.trunks import HEDVGG16, STLPIPS, EfficientNetLite, FeatureTrunk
-from train.trunks.base import unit_normalise
-from train.trunks.efficientnet import LITE_BN_EPS, SamePadConv2d, fold_batch_norm, lite_blocks, lite_state
-from train.trunks.hed import hed_dataset_names
-from train.trunks.st_lpips import BlurPool, BlurredConv, L2Pool
+from train.perceptual.distances import DISTANCES
+from train.perceptual.networks import HEDVGG16, STLPIPS, EfficientNetLite, FeatureTrunk
+from train.perceptual.networks.base import unit_normalise
+from train.perceptual.networks.efficientnet import LITE_BN_EPS, SamePadConv2d, fold_batch_norm, lite_blocks, lite_state
+from train.perceptual.networks.hed import hed_dataset_names
+from train.perceptual.networks.st_lpips import BlurPool, BlurredConv, L2Pool
 
 
 @pytest.fixture(
@@ -221,9 +221,16 @@ def test_no_loss_uses_the_witness() -> None:
     folder = Path(train.__file__).parent
     sources = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
     named = {name for name, source in sources.items() if "lite2" in source}
-    assert named == {"wheels.py", "trunks/__init__.py", "trunks/efficientnet.py", "metrics/suite.py"}
+    assert named == {
+        "downloads/wheels.py",
+        "metrics/suite.py",
+        "perceptual/networks/__init__.py",
+        "perceptual/networks/efficientnet.py",
+    }
     measuring = {name for name, source in sources.items() if "load_metric_suite" in source}
-    assert measuring == {"evaluate.py", "ablate.py", "metrics/__init__.py", "metrics/suite.py"}, "no stage trains on it"
+    assert measuring == {"evaluate/run.py", "metrics/__init__.py", "metrics/suite.py", "studies/ablate.py"}, (
+        "no stage trains on it"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------- HED

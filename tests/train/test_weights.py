@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from allosr2_core.errors import AlloSR2Error
+from train.evaluate.peers import load_peer
 from train.metrics import load_metric_suite
-from train.peers import load_peer
-from train.trunks import load_efficientnet, load_st_lpips
-from train.trunks.st_lpips import BlurPool
+from train.perceptual.networks import load_efficientnet, load_st_lpips
+from train.perceptual.networks.st_lpips import BlurPool
 
 pytestmark = pytest.mark.weights
 ST_LPIPS_VGG, ST_LPIPS_ALEX, HED_DISTS, VGG_DISTS, NIQE = 0.26225, 0.10593, 0.07469, 0.06699, 27.479

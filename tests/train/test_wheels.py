@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from allosr2_core.errors import AlloSR2Error
-from train import package_clients, wheels
-from train.wheels import SOURCES, Member, WheelSource, ensure, fetch_archive, sha256_of, unpack_member
+from train.downloads import package_clients, wheels
+from train.downloads.wheels import SOURCES, Member, WheelSource, ensure, fetch_archive, sha256_of, unpack_member
 
 CONTENT = b"some weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

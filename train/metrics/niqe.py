@@ -16,7 +16,7 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 
-from ..wheels import ensure
+from ..downloads.wheels import ensure
 from .fidelity import luma, quantise
 
 BLOCK = 96  # px

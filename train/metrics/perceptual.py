@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..trunks import HEDVGG16, load_hed_vgg
-from ..wheels import ensure
+from ..downloads.wheels import ensure
+from ..perceptual.networks import HEDVGG16, load_hed_vgg
 
 DISTS_CHANNELS = (3, 64, 128, 256, 512, 512)  # the picture itself and the five stages
 DISTS_EPS = 1e-6

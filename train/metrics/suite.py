@@ -9,7 +9,7 @@ from torch import Tensor
 from allosr2_core.losses.lattice import checker_share
 from allosr2_core.losses.perceptual import texture_distance
 
-from ..trunks import STLPIPS, EfficientNetLite, load_efficientnet, load_st_lpips
+from ..perceptual.networks import STLPIPS, EfficientNetLite, load_efficientnet, load_st_lpips
 from .fidelity import psnr_y, quantise, ssim_y
 from .lattice import LATTICE_PERIODS, lattice, repeat
 from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe

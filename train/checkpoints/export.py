@@ -1,0 +1,190 @@
+"""Measure t* on training pairs and write the checkpoint file from a run's averaged weights, finished or not.
+
+The SNR head is that of the stage `head`, or of the SR stage in a run without one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from allosr2_core.adapters import lora
+from allosr2_core.bases.registry import BASES, base_name, title_of
+from allosr2_core.checkpoint.config import AlloSR2Config
+from allosr2_core.checkpoint.format import (
+    HEAD,
+    HOST_ENCODER,
+    HOST_FLOW,
+    LORA_ENCODER,
+    LORA_FLOW,
+    NULL,
+    embedded_path,
+    save_checkpoint,
+    write_checkpoint,
+)
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.flow import t_from_rho
+from allosr2_core.networks.codecs import channels_and_downscale
+from allosr2_core.networks.kl_autoencoder import AutoencoderParams
+from allosr2_core.networks.patch_autoencoder import PatchAutoencoder
+from allosr2_core.networks.registry import NullFlux
+from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
+
+from ..config import Config, load_config
+from ..data.crops import bicubic_up, training_crops
+from ..data.degradation import SCALE
+from ..loop.state import load_export
+from ..models.build import build_snr_head, codec_spec, network_spec
+from ..models.trainable import Tuned, tuned_networks
+from ..stages.registry import STAGES
+
+log = logging.getLogger(__name__)
+
+TILE_SIZE = 512
+"""px, for networks with a finite receptive field; others are shown no more at once than they were trained on."""
+
+
+@torch.no_grad()
+def measure_rho(config: Config, codec: Tuned, pairs: int) -> torch.Tensor:
+    """rho of `pairs` fresh training pairs with the adapted encoder on the LR side, [pairs]."""
+    crops, values = training_crops(config, "calibrate", 0, pairs, degraded=True), []
+    for i in range(pairs):
+        item = crops[i]
+        with codec.original() as original:
+            z_hr = original.encode(item["hr"][None].mul(2).sub(1))
+        z_lr = codec.network.encode(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1))
+        values.append(paired_rho(z_lr, z_hr))
+    return torch.cat(values)
+
+
+def training_record(config: Config, folder: Path) -> dict[str, object]:
+    """What the checkpoint says about its training: configuration, steps and hours of each stage, commit.
+
+    Under "continues", oldest first, the runs or the checkpoint that its stages started from.
+    """
+    stages, continues = {}, list[object]()
+    for name in STAGES:
+        path = folder / name / "state.pt"
+        if path.exists():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
+            continues += state.get("history", [])
+    settings = asdict(config)
+    for part, key in (("run", "dir"), ("data", "root"), ("data", "cache"), ("data", "sources")):
+        del settings[part][key]  # folders of this machine are nobody's business
+    record = {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
+    return record | ({"continues": continues} if continues else {})
+
+
+def _commit() -> str:
+    try:
+        command = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main(argv: list[str]) -> int:
+    """`python -m train calibrate --config ... [--out FILE] [--pairs N]`."""
+    parser = argparse.ArgumentParser(prog="python -m train calibrate", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
+    parser.add_argument("--out", type=Path, default=embedded_path())
+    parser.add_argument("--pairs", type=int, default=256, help="training pairs t* is measured on")
+    parser.add_argument("--t-method", choices=("predicted", "calibrated"), default="predicted")
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config)
+    folder = Path(config.run.dir)
+
+    velocity, codec = tuned_networks(config, "allosr2")
+    channels, downscale = channels_and_downscale(codec.network.params)
+    head = build_snr_head(config)
+    tuned = {"velocity": velocity.network, "encoder": codec.network.encoder}
+    if config.allosr2.decoder_lr:
+        tuned["decoder"] = codec.network.decoder
+    for name, module in tuned.items():
+        load_export(module, folder / "allosr2" / f"{name}.safetensors")
+    later, encoder = folder / "head" / "snr_head.safetensors", folder / "allosr2" / "encoder.safetensors"
+    if later.exists() and later.stat().st_mtime < encoder.stat().st_mtime:
+        raise AlloSR2Error(
+            f"expected a head trained on {encoder}; {later} is older: move {later.parent} away, "
+            "and run `python -m train head` again"
+        )
+    load_export(head, later if later.exists() else folder / "allosr2" / "snr_head.safetensors")
+    rho = measure_rho(config, codec, arguments.pairs)
+    t_star, times = calibrated_t(rho), t_from_rho(rho)
+    quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]
+    stage, params, network = config.allosr2, codec.network.params, network_spec(config)
+    is_flux = isinstance(params, AutoencoderParams)
+    spec = AlloSR2Config(
+        base=base_name(network) if velocity.branched else "allosr2-mini",
+        network=network,
+        autoencoder=codec_spec(config),
+        adapter={"transformer": list(config.adapter.transformer), "vae_encoder": list(config.adapter.encoder)}
+        if velocity.branched
+        else {},
+        snr_head=asdict(head.params),
+        init=stage.init,
+        t_star=min(max(round(t_star, 4), stage.t_min), stage.t_max),
+        t_min=stage.t_min,
+        t_max=stage.t_max,
+        t_method=arguments.t_method,
+        scale=SCALE,
+        trained_size=config.data.crop,
+        tile_size=TILE_SIZE if hasattr(velocity.network, "radius") else config.data.crop,
+        latent_channels=channels,
+        latent_downscale=downscale,
+        latent_scale=params.scale_factor if is_flux else 1.0,
+        latent_shift=params.shift_factor if is_flux else 0.0,
+    )
+    record = training_record(config, folder) | {"t_quantiles_05_50_95": quantiles, "pairs": arguments.pairs}
+    write = _write_adapter if velocity.branched else _write_standalone
+    write(arguments.out, spec, record, velocity, codec, head)
+    log.info("%s: %s", arguments.out, json.dumps({"t_star": spec.t_star, "t_quantiles": quantiles}))
+    return 0
+
+
+def _write_standalone(
+    out: Path, spec: AlloSR2Config, record: dict[str, object], velocity: Tuned, codec: Tuned, head: SNRHead
+) -> None:
+    autoencoder = codec.copy
+    if not isinstance(autoencoder, PatchAutoencoder):
+        raise AlloSR2Error("expected adapter.rank above 0 for a base: a file without its weights is an adapter")
+    autoencoder.decoder.load_state_dict(codec.network.decoder.state_dict())
+    save_checkpoint(
+        out,
+        spec,
+        record,
+        prior=velocity.copy,
+        network=velocity.network,
+        autoencoder=autoencoder,
+        encoder=codec.network.encoder,
+        snr_head=head,
+    )
+
+
+def _write_adapter(
+    out: Path, spec: AlloSR2Config, record: dict[str, object], velocity: Tuned, codec: Tuned, head: SNRHead
+) -> None:
+    network, encoder = velocity.network, codec.network.encoder
+    if not isinstance(network, NullFlux):
+        raise AlloSR2Error(f"expected network.type 'flux' for an adapter; got {spec.network.get('type')!r}")
+    tensors = {LORA_FLOW + k: v for k, v in lora.export_lora(network.velocity.flux, HOST_FLOW).items()}
+    tensors |= {LORA_ENCODER + k: v for k, v in lora.export_lora(encoder, HOST_ENCODER).items()}
+    tensors |= {HEAD + k: v for k, v in head.state_dict().items()}
+    tensors |= {NULL + "context": network.null_context, NULL + "pooled": network.null_pooled}
+    base = BASES.get(spec.base)
+    write_checkpoint(
+        out,
+        spec,
+        record,
+        tensors,
+        dtype=torch.float16,
+        title=f"AlloSR2 for {title_of(spec.base)}",
+        license=base.license if base else "that of its base",
+    )

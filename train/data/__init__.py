@@ -1,0 +1,1 @@
+"""What the networks see: crops and their degradations."""

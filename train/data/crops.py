@@ -1,0 +1,291 @@
+"""Training crops: a pure function of (seed, index), so that a resumed run sees exactly what it would have seen."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from allosr2_core.errors import AlloSR2Error
+
+from ..config import Config
+from .degradation import SCALE, STRENGTHS, degrade, filter2d, gaussian_kernel
+from .sources.photos import image_files, load_manifest, load_split
+
+NOISY_PACKAGE = "enlightenment-data"
+"""Photographs of this package carry sensor noise at full size and are halved when they are decoded."""
+MIN_DETAIL = 4.0
+"""Crops whose Laplacian has a smaller standard deviation (on 0-255 grey) are flat and mostly drawn again."""
+FLAT_SHARE = 0.15
+"""Chance that a flat crop is kept: sky teaches little, but a network that never saw any puts texture on it."""
+TRIES = 8
+SHARPEN_SIGMA = 2.0
+"""Standard deviation of the blur of `sharpened`, px."""
+SHARPEN_THRESHOLD = 4 / 255
+"""Detail that `sharpened` leaves alone, of the range of a picture: noise in skies and shadows."""
+
+
+def mix_seed(*parts: int | str) -> int:
+    """A 63-bit seed from a run's seed and what it is for; stable between processes and versions."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+@functools.cache
+def noisy_names() -> frozenset[str]:
+    """File names of the photographs to halve."""
+    return frozenset(photo.name for photo in load_manifest().photos if photo.package == NOISY_PACKAGE)
+
+
+def decode_cached(path: Path, cache: Path) -> np.ndarray:
+    """The photograph as a memory-mapped uint8 array [H, W, 3]; decoded once, written atomically.
+
+    The name in the cache follows from the file's place, size and time: another file never answers for it.
+    """
+    status, place = path.stat(), path.resolve()
+    key = hashlib.sha256(f"{place}/{status.st_size}/{status.st_mtime_ns}".encode()).hexdigest()[:12]
+    target = cache / f"{path.stem}-{key}.npy"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            rgb = ImageOps.exif_transpose(image).convert("RGB")
+        if path.name in noisy_names():
+            rgb = rgb.resize((rgb.width // 2, rgb.height // 2), Image.Resampling.BOX)
+        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.save(file, np.asarray(rgb))
+        temporary.replace(target)
+    return np.load(target, mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What crops are cut from."""
+
+    hr: np.ndarray
+    """uint8 [H, W, 3]."""
+    lr: np.ndarray | None
+    """Its low-resolution version, uint8 [H/scale, W/scale, 3], or None: made on the fly."""
+    weight: float
+    """How often it is drawn, relative to the others."""
+
+
+def open_source(paths: Sequence[Path], cache: Path, weight: float = 1.0, lr_paths: Sequence[Path] = ()) -> list[Photo]:
+    """The photographs of one folder, together drawn with `weight`; `lr_paths`: their low-resolution versions, in order.
+
+    A 12-megapixel photograph holds more to learn than a small one, but not thirty times more: the square root counts.
+    """
+    decoded = [decode_cached(path, cache) for path in paths]
+    shares = [math.sqrt(photo.shape[0] * photo.shape[1]) for photo in decoded]
+    inputs = [decode_cached(path, cache) for path in lr_paths] if lr_paths else [None] * len(paths)
+    whole = sum(shares)
+    return [Photo(hr, lr, weight * share / whole) for hr, lr, share in zip(decoded, inputs, shares, strict=True)]
+
+
+def open_pairs(hr_folder: Path, lr_folder: Path, cache: Path, weight: float, scale: int = SCALE) -> list[Photo]:
+    """Paired folders: files of the same stem. AlloSR2Error names a file without a partner or a pair of other sizes."""
+    hr_paths, lr_paths = image_files(hr_folder), image_files(lr_folder)
+    partners = {path.stem: path for path in lr_paths}
+    alone = sorted({path.stem for path in hr_paths} ^ partners.keys())
+    if alone:
+        raise AlloSR2Error(
+            f"expected files of the same names in {hr_folder} and {lr_folder}; without a partner: {alone}"
+        )
+    photos = open_source(hr_paths, cache, weight, [partners[path.stem] for path in hr_paths])
+    for path, photo in zip(hr_paths, photos, strict=True):
+        sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (photo.hr, photo.lr) if p is not None]
+        if photo.lr is None or photo.hr.shape[:2] != tuple(scale * side for side in photo.lr.shape[:2]):
+            raise AlloSR2Error(f"{path.name}: expected a picture {scale} times its input; got {' and '.join(sizes)}")
+    return photos
+
+
+def bicubic_up(lr: Tensor, scale: int) -> Tensor:
+    """The input of the encoder: the low-resolution picture enlarged bicubically, clamped to [0, 1]."""
+    return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def sharpened(x: Tensor, amount: float) -> Tensor:
+    """Unsharp mask on [B, 3, H, W] in [-1, 1]: x + amount * mask * (x - x blurred by a Gaussian of SHARPEN_SIGMA px).
+
+    What a network cannot know it answers with a mean, which is soft; a reference that is too sharp by as much makes up
+    for it. The mask, blurred too, is 1 where the detail is above SHARPEN_THRESHOLD: raised noise would be learnt as
+    grain. Source: Wang et al. 2021, Real-ESRGAN, section 3.3, whose Gaussian is wider. Clamped to [-1, 1].
+    """
+    if not amount:
+        return x
+    size = 2 * math.ceil(3 * SHARPEN_SIGMA) + 1
+    kernel = gaussian_kernel(size, SHARPEN_SIGMA, SHARPEN_SIGMA, theta=0.0, beta=1.0, plateau=False).to(x)
+
+    def blurred(y: Tensor) -> Tensor:
+        return filter2d(y.flatten(0, 1)[None], kernel)[0].view(y.shape)
+
+    with torch.autocast(x.device.type, enabled=False):  # a blur in bf16 would leave steps in smooth areas
+        fine = x - blurred(x)
+        mask = blurred((fine.abs().mean(dim=1, keepdim=True) > 2 * SHARPEN_THRESHOLD).to(x))
+    return (x + amount * mask * fine).clamp(-1, 1)
+
+
+def random_window(x: Tensor, y: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same random square of two batches [B, C, H, W]; both whole where `side` does not fit or is 0."""
+    height, width = x.shape[-2:]
+    if not 0 < side < min(height, width):
+        return x, y
+    top, left = (int(torch.randint(room - side + 1, (), generator=rng)) for room in (height, width))
+    window = (..., slice(top, top + side), slice(left, left + side))
+    return x[window], y[window]
+
+
+def detail(hr: Tensor) -> float:
+    """Standard deviation of the Laplacian of the grey picture, 0-255. hr: [3, H, W] in [0, 1]."""
+    grey = hr.mean(dim=0) * 255
+    laplacian = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return float(laplacian.std())
+
+
+class PhotoCrops(Dataset):
+    """Item i -> {"hr": [3, c, c]} in [0, 1] and, if `strengths` is given, "lr": [3, c/4, c/4] and "strength".
+
+    "strength" is the index of the degradation, or -1 where the photograph came with its own low-resolution version.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        crop: int,
+        seed: int,
+        strengths: Sequence[float] | None,
+        start: int,
+        length: int,
+        scale: int = SCALE,
+        *,
+        extended: bool = False,
+        zoom: tuple[float, float] = (0.3, 1.0),
+        flat_share: float = FLAT_SHARE,
+    ) -> None:
+        """`start`: index of the first item still to be seen; `length`: how many the whole run sees.
+
+        `extended`: see `degrade`. `zoom`: range of the size that crops are seen at, relative to the photograph's own;
+        logarithms are drawn evenly. `flat_share`: chance that a flat crop is kept; the others are drawn again.
+        """
+        if not 0.0 < zoom[0] <= zoom[1]:
+            raise AlloSR2Error(f"zoom: expected a range of positive sizes; got {list(zoom)}")
+        self.photos = list(photos)
+        self.crop, self.seed, self.start, self.length, self.scale = crop, seed, start, length, scale
+        self.strengths = torch.tensor(strengths) if strengths is not None else None
+        self.extended, self.zoom, self.flat_share = extended, zoom, flat_share
+        usable = [min(photo.hr.shape[:2]) >= crop for photo in self.photos]
+        if not any(usable):
+            raise AlloSR2Error(
+                f"expected photographs of at least {crop} px; got {len(photos)} and none is large enough"
+            )
+        self.weights = torch.tensor([photo.weight for photo in self.photos]) * torch.tensor(usable)
+
+    def __len__(self) -> int:
+        return self.length - self.start
+
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(mix_seed(self.seed, "crop", self.start + item))
+        hr, lr = self._draw(rng)
+        for _ in range(TRIES - 1):
+            if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < self.flat_share:
+                break
+            hr, lr = self._draw(rng)
+        batch = {"hr": hr}
+        if self.strengths is not None:
+            index = -1
+            if lr is None:
+                index = int(torch.multinomial(self.strengths, 1, generator=rng))
+                lr = degrade(hr[None], STRENGTHS[index], rng, self.scale, extended=self.extended)[0]
+            batch |= {"lr": lr, "strength": torch.tensor(index)}
+        return batch
+
+    def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        photo = self.photos[int(torch.multinomial(self.weights, 1, generator=rng))]
+        u = torch.rand(4, generator=rng).tolist()
+        hr, lr = self._cut_pair(photo.hr, photo.lr, u) if photo.lr is not None else (self._cut(photo.hr, u), None)
+        turns = int(u[3] * 8)
+        return _turned(hr, turns), None if lr is None else _turned(lr, turns)
+
+    def _cut(self, photo: np.ndarray, u: Sequence[float]) -> Tensor:
+        """A random square of the photograph at a random size."""
+        height, width = photo.shape[:2]
+        smallest, largest = self.zoom
+        smallest = min(max(smallest, self.crop / min(height, width)), largest)
+        zoom = smallest * (largest / smallest) ** u[0]
+        side = min(round(self.crop / zoom), height, width)
+        hr = _region(photo, int(u[1] * (height - side + 1)), int(u[2] * (width - side + 1)), side)
+        if side == self.crop:
+            return hr
+        size = (self.crop, self.crop)
+        return F.interpolate(hr[None], size=size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+    def _cut_pair(self, hr: np.ndarray, lr: np.ndarray, u: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """The same random square of both pictures, at full size."""
+        side = self.crop // self.scale
+        top, left = (int(v * (extent - side + 1)) for v, extent in zip(u[1:3], lr.shape[:2], strict=True))
+        return _region(hr, top * self.scale, left * self.scale, self.crop), _region(lr, top, left, side)
+
+
+def _region(photo: np.ndarray, top: int, left: int, side: int) -> Tensor:
+    pixels = torch.from_numpy(np.array(photo[top : top + side, left : left + side]))
+    return pixels.permute(2, 0, 1).float().div(255)
+
+
+def _turned(picture: Tensor, turns: int) -> Tensor:
+    """One of the eight orientations."""
+    turned = torch.rot90(picture, turns % 4, dims=(1, 2))
+    return (turned.flip(2) if turns >= 4 else turned).contiguous()
+
+
+def training_photos(config: Config) -> list[Photo]:
+    """The configured sources, or the training split of `root` where none is named."""
+    data, cache = config.data, Path(config.data.cache)
+    if not data.sources:
+        return open_source(load_split(Path(data.root), "train"), cache)
+    photos: list[Photo] = []
+    for source in data.sources:
+        if source.lr:
+            photos += open_pairs(Path(source.hr), Path(source.lr), cache, source.weight)
+        else:
+            photos += open_source(image_files(Path(source.hr)), cache, source.weight)
+    return photos
+
+
+def training_crops(
+    config: Config,
+    name: str,
+    start: int,
+    length: int,
+    *,
+    degraded: bool,
+    crop: int | None = None,
+    zoom: tuple[float, float] | None = None,
+    flat_share: float = FLAT_SHARE,
+) -> PhotoCrops:
+    """Crops of the training photographs for what `name` says (a stage); each name draws its own. See `PhotoCrops`.
+
+    `crop`: their side, px, and `zoom`: the configured ones if None.
+    """
+    data = config.data
+    return PhotoCrops(
+        training_photos(config),
+        crop or data.crop,
+        mix_seed(config.run.seed, name),
+        data.strengths if degraded else None,
+        start,
+        length,
+        extended=data.extended,
+        zoom=zoom or data.zoom,
+        flat_share=flat_share,
+    )

@@ -1,0 +1,1 @@
+"""Photographs out of packages."""

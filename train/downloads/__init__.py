@@ -1,0 +1,1 @@
+"""Packages from the indexes, verified by sha256."""

@@ -1,0 +1,148 @@
+"""What `python -m train evaluate` compares: our checkpoint and the peers as one callable each; results kept on disk.
+
+A stored result is found by the sha256 of everything it depends on. A restored picture: the method's weights and
+settings and the pixels of the input; our own also on every source file of the core. Its figures: that, the pixels of
+the reference, and METRICS_VERSION.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+import allosr2_core
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.image.read import load_image
+from allosr2_core.image.write import save_image
+from allosr2_core.upscaler import Upscaler
+
+from ..data.degradation import SCALE
+from ..downloads.wheels import SOURCES, sha256_of
+from ..metrics.suite import METRICS_VERSION
+from .peers import PEERS, load_peer
+
+OURS = "allosr2"
+METHODS = ("bicubic", OURS, *(name for name in PEERS if name != "bicubic"))
+Restore = Callable[[Tensor], Tensor]  # 1,3,h,w in [0, 1] -> 1,3,4h,4w in [0, 1]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One upscaler. `identity` changes whenever its results could."""
+
+    name: str
+    identity: str
+    restore: Restore
+
+
+@dataclass(frozen=True)
+class OurSettings:
+    """How our checkpoint is run: the options of the command line of the same names."""
+
+    checkpoint: Path | None  # None: the embedded one
+    t: str | float | None  # "predicted", "calibrated", a time in (0, 1), or None: what the checkpoint recommends
+    realism: float
+    color: str
+    shifted: bool = False
+
+
+def load_method(name: str, root: Path, ours: OurSettings) -> Method:
+    """A method by name; networks are built when they first run."""
+    if name == OURS:
+        return our_method(ours)
+    source = PEERS.get(name)
+    identity = f"{name} {SOURCES[source].sha256}" if source else name
+    return Method(name=name, identity=identity, restore=_lazy(lambda: load_peer(name, root)))
+
+
+def our_method(settings: OurSettings) -> Method:
+    """Our checkpoint through the same pipeline as `python -m allosr2_core upscale` and the nodes."""
+    path = settings.checkpoint or embedded_path()
+    if not path.is_file():
+        raise AlloSR2Error(f"{path.name}: expected a checkpoint file at {path.parent}; there is none")
+    identity = (
+        f"ours {sha256_of(path)} {settings.t} {settings.realism} {settings.color} {settings.shifted} {core_digest()}"
+    )
+    return Method(name=OURS, identity=identity, restore=_lazy(lambda: _load_ours(path, settings)))
+
+
+def _load_ours(path: Path, settings: OurSettings) -> Restore:
+    upscaler = Upscaler.from_checkpoint(load_checkpoint(path))
+
+    def restore(lr_BCHW: Tensor) -> Tensor:
+        image_BHWC = lr_BCHW.permute(0, 2, 3, 1)
+        options = {"t": settings.t, "realism": settings.realism, "color": settings.color}
+        return upscaler.upscale(image_BHWC, scale=SCALE, shifted=settings.shifted, **options).permute(0, 3, 1, 2)
+
+    return restore
+
+
+def _lazy(load: Callable[[], Restore]) -> Restore:
+    loaded = functools.cache(load)
+    return lambda lr_BCHW: loaded()(lr_BCHW)
+
+
+def core_digest() -> str:
+    """sha256 over the source files of the core."""
+    folder = Path(allosr2_core.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ResultStore:
+    """Metric values, and restored pictures, by key; `folder` None keeps nothing."""
+
+    folder: Path | None
+
+    @staticmethod
+    def restored_key(method: Method, lr_digest: str) -> str:
+        """Of a restored picture and the seconds it took; it outlives a change of the metrics."""
+        return hashlib.sha256(f"{method.identity}\n{lr_digest}".encode()).hexdigest()
+
+    @staticmethod
+    def measured_key(restored_key: str, hr_digest: str) -> str:
+        """Of the metric values of a restored picture against a reference."""
+        return hashlib.sha256(f"metrics {METRICS_VERSION}\n{restored_key}\n{hr_digest}".encode()).hexdigest()
+
+    def load(self, key: str) -> dict[str, float] | None:
+        """Stored values, None when there are none."""
+        path = self._path(key, ".json")
+        if path is None or not path.is_file():
+            return None
+        return {name: float("nan") if value is None else value for name, value in json.loads(path.read_text()).items()}
+
+    def save(self, key: str, values: dict[str, float]) -> None:
+        """Atomic; NaN is stored as null."""
+        path = self._path(key, ".json")
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        scratch.write_text(json.dumps({n: None if v != v else v for n, v in values.items()}))
+        os.replace(scratch, path)
+
+    def load_picture(self, key: str) -> Tensor | None:
+        """Stored restored picture 1,3,H,W."""
+        path = self._path(key, ".png")
+        if path is None or not path.is_file():
+            return None
+        return load_image(path).rgb_HWC.permute(2, 0, 1)[None]
+
+    def save_picture(self, key: str, sr_BCHW: Tensor) -> None:
+        path = self._path(key, ".png")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(path, sr_BCHW[0].permute(1, 2, 0))
+
+    def _path(self, key: str, suffix: str) -> Path | None:
+        return None if self.folder is None else self.folder / key[:2] / f"{key}{suffix}"

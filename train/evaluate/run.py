@@ -1,0 +1,196 @@
+"""`python -m train evaluate`: our checkpoint beside its peers, on photos none of the training saw.
+
+    python -m train evaluate --split test                          the full table (x4plus takes its time the first time)
+    python -m train evaluate --strength real --limit 8 --methods bicubic,allosr2      a quick look
+    python -m train evaluate --json > figures.json                 everything, down to single photos
+    python -m train evaluate --out runs/eval                       table.md, figures.json and strips to look at
+
+Every picture is rounded to 8 bit before it is measured. Results are kept under <root>/eval-cache and found again as
+long as the weights, the settings, the photos and the code they depend on are the same. What they mean: train/metrics.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from allosr2_core.checkpoint.format import embedded_path
+from allosr2_core.errors import AlloSR2Error
+from allosr2_core.image.write import save_image
+
+from ..data.degradation import STRENGTHS, Strength
+from ..data.sources.photos import load_split
+from ..downloads.wheels import sha256_of
+from ..metrics import MetricSuite, load_metric_suite, quantise
+from ..metrics.suite import METRICS_VERSION, Reference
+from .crops import CROP, SCALE, EvalPhoto, evenly, load_photos, low_resolution, tensor_digest
+from .methods import METHODS, OURS, Method, OurSettings, ResultStore, load_method
+from .report import REFERENCE, Record, report, table, without_nan
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    photos: Iterable[EvalPhoto],
+    strengths: Sequence[Strength],
+    methods: Sequence[Method],
+    suite: MetricSuite,
+    store: ResultStore,
+    pictures: Path | None = None,
+) -> list[Record]:
+    """Measure every method on every photo at every strength; also every reference crop by itself.
+
+    Args:
+        pictures: folder for one strip per photo and strength (methods in order, then the reference); None: none.
+    """
+    records: list[Record] = []
+    for photo in photos:
+        started = time.perf_counter()
+        records.append(Record(photo.name, "", REFERENCE, suite.measure_alone(photo.hr), float("nan")))
+        measured = _PhotoMeasurer(photo, suite, store)
+        for strength in strengths:
+            lr = low_resolution(photo, strength)
+            strip: list[Tensor] = []
+            for method in methods:
+                record, sr = measured.run(method, lr, strength, want_picture=pictures is not None)
+                records.append(record)
+                strip += [sr] if sr is not None else []
+            if pictures is not None:
+                _save_strip(pictures / strength / f"{photo.name}.png", [*strip, photo.hr])
+        log.info("%s: %.1f s", photo.name, time.perf_counter() - started)
+    return records
+
+
+class _PhotoMeasurer:
+    """Measures methods on one photo; the reference's feature maps are made at most once, when a result is missing."""
+
+    def __init__(self, photo: EvalPhoto, suite: MetricSuite, store: ResultStore) -> None:
+        self.photo, self.suite, self.store = photo, suite, store
+        self.reference: Reference | None = None
+
+    def run(self, method: Method, lr: Tensor, strength: str, want_picture: bool) -> tuple[Record, Tensor | None]:
+        made_key = self.store.restored_key(method, tensor_digest(lr))
+        measured_key = self.store.measured_key(made_key, self.photo.digest)
+        made, values = self.store.load(made_key), self.store.load(measured_key)
+        sr = None
+        if made is None or values is None or want_picture:
+            sr = self.store.load_picture(made_key)
+            if made is None or sr is None:
+                started = time.perf_counter()
+                sr = quantise(method.restore(lr))
+                made = {"seconds": time.perf_counter() - started}
+                if sr.shape != self.photo.hr.shape:
+                    expected = tuple(self.photo.hr.shape)
+                    raise AlloSR2Error(f"{method.name}: expected a picture of shape {expected}, got {tuple(sr.shape)}")
+                self.store.save_picture(made_key, sr)
+                self.store.save(made_key, made)
+            if values is None:
+                values = self._measure(sr)
+                self.store.save(measured_key, values)
+        return Record(self.photo.name, strength, method.name, values, made["seconds"]), sr if want_picture else None
+
+    def _measure(self, sr: Tensor) -> dict[str, float]:
+        if self.reference is None:
+            self.reference = self.suite.reference(self.photo.hr)
+        return self.suite.measure(sr, self.reference)
+
+
+def _save_strip(path: Path, pictures: Sequence[Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(path, torch.cat(list(pictures), dim=3)[0].permute(1, 2, 0))
+
+
+def choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Parser of a comma-separated list of known names."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise argparse.ArgumentTypeError(f"expected a comma-separated list of {', '.join(known)}; got {text!r}")
+        return names
+
+    return parse
+
+
+def _time(text: str) -> str | float:
+    """Parser of --t."""
+    if text in ("predicted", "calibrated"):
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected predicted, calibrated or a number; got {text!r}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train evaluate", description="Figures beside the peers.")
+    parser.add_argument("--split", default="test", help="photos of this split (default: test)")
+    parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
+    parser.add_argument("--methods", type=choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
+    parser.add_argument("--strength", type=choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
+    parser.add_argument(
+        "--reduce", type=int, default=1, help="large photos are first made so many times smaller: soft ones turn sharp"
+    )
+    parser.add_argument("--limit", type=int, help="at most so many photos, evenly spread over the split")
+    parser.add_argument("--t", type=_time, help="predicted, calibrated or a number (default: the checkpoint's own way)")
+    parser.add_argument("--realism", type=float, default=1.0, help="0 = the input, 1 = as trained (default)")
+    parser.add_argument("--color", default="none", help="colour matching of the result (default: none)")
+    parser.add_argument("--shifted", action="store_true", help="average over a grid shifted by half a patch")
+    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="data folder (default: data)")
+    parser.add_argument("--out", type=Path, help="folder for table.md, figures.json and one strip per photo")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the table (or JSON) goes to standard output, progress to the log."""
+    args = _parser().parse_args(argv)
+    if args.limit is not None and args.limit < 1:
+        raise AlloSR2Error(f"expected --limit of at least 1, got {args.limit}")
+    if args.reduce < 1:
+        raise AlloSR2Error(f"expected --reduce of at least 1, got {args.reduce}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    paths = load_split(args.root / "photos", args.split)
+    ours = OurSettings(
+        checkpoint=args.checkpoint, t=args.t, realism=args.realism, color=args.color, shifted=args.shifted
+    )
+    methods = [load_method(name, args.root, ours) for name in args.methods]
+    store = ResultStore(args.root / "eval-cache")
+    suite = load_metric_suite(args.root)
+    pictures = args.out / "pictures" if args.out else None
+    photos = load_photos(evenly(paths, args.limit), args.reduce)
+    records = evaluate(photos, args.strength, methods, suite, store, pictures)
+    used = {record.photo for record in records}
+    context = {
+        "split": args.split,
+        "photos": len(used),
+        "left_out": sorted({path.name for path in evenly(paths, args.limit)} - used),
+        "crop": CROP,
+        "reduce": args.reduce,
+        "scale": SCALE,
+        "metrics_version": METRICS_VERSION,
+        "checkpoint": _describe(args.checkpoint) if OURS in args.methods else None,
+        "settings": {"t": args.t, "realism": args.realism, "color": args.color, "shifted": args.shifted},
+    }
+    figures = json.dumps(without_nan(report(records, context)), indent=1)
+    text = table(records)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "figures.json").write_text(figures + "\n")
+        (args.out / "table.md").write_text(text + "\n")
+    sys.stdout.write((figures if args.json else text) + "\n")
+    return 0
+
+
+def _describe(checkpoint: Path | None) -> dict[str, str]:
+    path = checkpoint or embedded_path()
+    return {"file": path.name, "sha256": sha256_of(path)}

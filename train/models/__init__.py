@@ -1,0 +1,1 @@
+"""Networks to train: built, or on a base."""

@@ -1,0 +1,1 @@
+"""Feature distances of the losses and the metrics."""

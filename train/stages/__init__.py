@@ -1,0 +1,1 @@
+"""What is trained, in the order the stages build on each other."""

@@ -1,0 +1,106 @@
+"""How fast the SR stage trains, and where a step's time goes.
+
+python -m train throughput --config train/configs/mini.toml [--steps 20]
+
+Runs the real stage on real batches, made before the clock starts, without writing anything. Counts the floating-point
+operations of a step (convolutions and matrix products, forward and backward), and measures what this machine reaches
+on a large matrix product of the same precision: the ratio says how much of the machine a step uses. Run nothing
+beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import default_collate
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..config import load_config
+from ..loop.optimizers import make_optimizer
+from ..loop.precision import gemm_flops, mixed_precision
+from ..loop.rng import Draws
+from ..stages.sr import AlloSR2Stage
+
+TOP = 12
+
+
+class Stepper:
+    """The stage's steps on prepared batches, as the loop makes them."""
+
+    def __init__(self, stage: AlloSR2Stage, precision: str, batches: int) -> None:
+        self.stage, self.autocast = stage, mixed_precision(precision, "cpu") == "bf16"
+        data, size = stage.dataset(0), stage.optim.batch
+        self.batches = [default_collate([data[b * size + i] for i in range(size)]) for b in range(batches)]
+        groups = [group | {"lr": 1e-6} for group in stage.parameter_groups()]
+        self.optimizer = make_optimizer(stage.optim, groups)
+
+    def step(self, number: int) -> None:
+        """Forward, backward, clip, update."""
+        batch, stage = self.batches[number % len(self.batches)], self.stage
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            terms = stage(batch, number, Draws.seeded(number))
+        total = torch.stack([stage.weights[k] * v.float() for k, v in terms.items() if k in stage.weights]).sum()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(stage.trained.parameters(), stage.optim.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def measure(stepper: Stepper, steps: int) -> dict[str, float]:
+    """Median seconds of a step, its FLOPs, and both against the machine's matrix product."""
+    for number in range(2):
+        stepper.step(number)  # warms up kernels and buffers
+    with FlopCounterMode(display=False) as counter:
+        stepper.step(0)
+    seconds = []
+    for number in range(steps):
+        started = time.perf_counter()
+        stepper.step(number)
+        seconds.append(time.perf_counter() - started)
+    median, peak = statistics.median(seconds), gemm_flops(torch.bfloat16 if stepper.autocast else torch.float32)
+    flops = float(counter.get_total_flops())
+    return {
+        "seconds_per_step": median,
+        "steps_per_s": 1 / median,
+        "images_per_s": stepper.stage.optim.batch / median,
+        "gflop_per_step": flops / 1e9,
+        "gflops_per_s": flops / median / 1e9,
+        "gemm_gflops_per_s": peak / 1e9,
+        "share_of_gemm": flops / median / peak,
+    }
+
+
+def hot_spots(stepper: Stepper, steps: int = 3) -> str:
+    """The operators most time is spent in."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for number in range(steps):
+            stepper.step(number)
+    return profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=TOP, max_name_column_width=44)
+
+
+def main(argv: list[str]) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m train throughput", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batches", type=int, default=4, help="prepared batches, used in turn")
+    parser.add_argument("--profile", action="store_true", help="also list the operators most time is spent in")
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config)
+    later = dataclasses.replace(config.allosr2, perceptual_from=0, atm_from=0)  # every term is on
+    config = dataclasses.replace(config, allosr2=later)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    stepper = Stepper(AlloSR2Stage(config), config.run.precision, arguments.batches)
+    figures = measure(stepper, arguments.steps)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))  # noqa: T201
+    if arguments.profile:
+        print(hot_spots(stepper))  # noqa: T201
+    return 0
