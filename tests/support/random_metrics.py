@@ -5,7 +5,7 @@ import torch
 
 from train.metrics import HEDDists, MetricSuite, Niqe
 from train.metrics.perceptual import DISTS_CHANNELS
-from train.trunks import HEDVGG16, STLPIPS, EfficientNetLite
+from train.perceptual.networks import HEDVGG16, STLPIPS, EfficientNetLite
 
 
 def random_suite() -> MetricSuite:

@@ -11,8 +11,8 @@ import torch.nn.functional as functional
 from PIL import Image
 from torch import Tensor, nn
 
-from train import autoencoder
 from train.__main__ import main
+from train.stages import autoencoder
 
 
 def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
