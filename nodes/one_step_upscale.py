@@ -132,8 +132,8 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         if mask is not None:
             refuse_alpha_as_mask(image, mask)
         prepared = prepare(image, config, **size, mask=mask)
-        batch = image.shape[0]
-        tick = host.Ticker(batch * sum(count_ticks(prepared.target.layout, config, tile, overlap)[:2]))
+        _, steps, _ = count_ticks(prepared.target.layout, config, tile, overlap)
+        tick = host.Ticker(host.encode_ticks(prepared, config) + image.shape[0] * steps)
         z_lr = host.encode(vae, prepared.pixels, config, tick)
         method = config.t_method if t is None else "manual"
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t

@@ -67,3 +67,9 @@ def test_an_automatic_tile_is_halved_until_it_fits(found: dict[str, Any]) -> Non
 
 def test_memory_estimates_are_set(found: dict[str, Any]) -> None:
     assert found["memory_required"] > 0 and min(found["vae_memory"]) > 0
+
+
+def test_every_bar_ends_at_its_total(found: dict[str, Any]) -> None:
+    """With tiles smaller than the checkpoint's: encoding has the checkpoint's tiles, the flow those asked for."""
+    assert len(found["progress"]) == 2
+    assert all(ticks == total > 2 for ticks, total in found["progress"])

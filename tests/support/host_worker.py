@@ -59,6 +59,30 @@ def flow_on_a_small_device(host: ModuleType, model: object, config: object) -> d
     return {"gap": gap(automatic, expected), "sides": sides, "refused": refused}
 
 
+def progress_of_the_nodes(model: object, vae: object, spec: object) -> list[list[int]]:
+    """[ticks, total] of each bar when a picture goes through the nodes in tiles smaller than the checkpoint's."""
+    import comfy.utils
+    from allosr2_pack.nodes.one_step_upscale import AlloSR2OneStepUpscale
+    from allosr2_pack.nodes.tiled_decode import TiledDecode
+
+    bars: list[list[int]] = []
+
+    def update(value: int, total: int, *_: object, **__: object) -> None:
+        if value == 1:
+            bars.append([])
+        bars[-1][:] = [value, total]
+
+    comfy.utils.set_progress_bar_global_hook(update)
+    try:
+        given = {"scale": 4.0, "target_long_edge": 0, "realism": 1.0, "tile": 64, "overlap": 16}
+        image = torch.rand(2, 50, 40, 3, generator=torch.Generator().manual_seed(5))
+        (latent,) = AlloSR2OneStepUpscale.execute(model, vae, spec, image, **given).result
+        TiledDecode.execute(vae, latent, tile=64, mode="exact", color="none")
+    finally:
+        comfy.utils.set_progress_bar_global_hook(None)
+    return bars
+
+
 @torch.inference_mode()
 def main(root: str, pack: str, checkpoint_file: str) -> dict:
     sys.path.insert(0, str(Path(pack) / "tools"))
@@ -70,10 +94,11 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     import comfy.sd
 
     load_pack(Path(pack))
-    from allosr2_pack.allosr2_core.checkpoint import LORA_FLOW, load_checkpoint
+    from allosr2_pack.allosr2_core.checkpoint.format import LORA_FLOW, load_checkpoint
     from allosr2_pack.allosr2_core.errors import AlloSR2Error
     from allosr2_pack.allosr2_core.flow import one_step, start_state
     from allosr2_pack.nodes import host, host_objects
+    from allosr2_pack.nodes.spec import Spec
 
     checkpoint = load_checkpoint(checkpoint_file)
     generator = torch.Generator().manual_seed(1)
@@ -133,6 +158,10 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
             out["refusals"][name] = str(error)
 
     out["out_of_memory"] = flow_on_a_small_device(host, host_objects.build_model(checkpoint, 1.0), checkpoint.config)
+
+    spec = Spec("small", checkpoint.config, checkpoint.build_snr_head(), None)
+    parts = host_objects.build_model(checkpoint, 1.0), host_objects.build_vae(checkpoint, 1.0)
+    out["progress"] = progress_of_the_nodes(*parts, spec)
 
     pixels = torch.rand(2, 48, 64, 3, generator=generator)
     for strength in (0.0, 1.0):
