@@ -20,9 +20,9 @@ from allosr2_core.errors import AlloSR2Error
 
 from .measure import Row, machine
 
-BENCHES = ("decode", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
+BENCHES = ("decode", "factors", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
 """Each is a module of this package with `run(quick: bool) -> Iterable[Row]`."""
-SIZED = ("decode", "scaling", "transformer", "upscale")
+SIZED = ("decode", "factors", "scaling", "transformer", "upscale")
 """Those whose `run` also takes `sizes`, in the unit of their tables."""
 log = logging.getLogger("benchmarks")
 

@@ -7,17 +7,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import AlloSR2Error
-from .geometry import check_size
+from . import geometry
 
 # The formats Pillow may try. Not among them: those that start another program (EPS), and those that hold something else
 # than a picture to look at (PSD layers, FITS measurements).
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000")
+_KINDS = {
+    **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"},
+    **{stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"},
+}
 _TARGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
 _TARGA_FOOTER = b"TRUEVISION-XFILE.\x00"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+# Pillow refuses pictures above 179 megapixels, and compressed text above 1 MiB, by variables of its modules.
+_MOST_TEXT = 1 << 26
+_LIMIT = threading.RLock()
 _REFUSED = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
@@ -37,7 +44,7 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise AlloSR2Error(f"{path}: expected an image file, got: {error}") from error
     if not stat.S_ISREG(mode):
-        raise AlloSR2Error(f"{path}: expected an image file, found {_kind(mode)}")
+        raise AlloSR2Error(f"{path}: expected an image file, found {_KINDS.get(stat.S_IFMT(mode), 'something else')}")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -46,17 +53,6 @@ def read_bytes(path: Path) -> bytes:
         raise AlloSR2Error(f"{path}: expected an image, the file is empty (0 bytes)")
     _refuse_foreign(path, data)
     return data
-
-
-def _kind(mode: int) -> str:
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    )
-    return next((name for test, name in kinds if test(mode)), "something else")
 
 
 def _refuse_foreign(path: Path, data: bytes) -> None:
@@ -75,7 +71,7 @@ def _refuse_foreign(path: Path, data: bytes) -> None:
 
 @contextmanager
 def pillow_picture(file: IO[bytes], path: Path, own_size: bool = True) -> Iterator[Image.Image]:
-    """Pillow's picture of a file, its size checked from the header; Pillow's own limit is lifted inside the block.
+    """Pillow's picture of a file, its size checked from the header; Pillow's own limits are ours inside the block.
 
     own_size: False for a file made here, whose size in px has been checked in another shape.
     """
@@ -86,9 +82,9 @@ def pillow_picture(file: IO[bytes], path: Path, own_size: bool = True) -> Iterat
     if path.suffix.lower() in _TARGA_SUFFIXES or file.read() == _TARGA_FOOTER:
         formats.append("TGA")
     file.seek(0)
-    with _LIMIT.lifted(), _identified(file, formats) as picture:
+    with _our_limits(geometry.MAX_PIXELS if own_size else None), _identified(file, formats) as picture:
         if own_size:
-            check_size(picture.height, picture.width, what=f"{path}: the picture")
+            geometry.check_size(picture.height, picture.width, what=f"{path}: the picture")
         yield picture
 
 
@@ -101,31 +97,13 @@ def _identified(file: IO[bytes], formats: list[str]) -> Image.Image:
         raise OSError(f"none of {', '.join(formats)}, or damaged at the start") from None
 
 
-class PillowLimit:
-    """Pillow refuses pictures above 179 megapixels by a module variable. Ours is MAX_PIXELS, checked before decoding.
-
-    Counts its users, so that threads that read at the same time put the old value back only after the last.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._saved: int | None = None
-
-    @contextmanager
-    def lifted(self) -> Iterator[None]:
-        """Pillow without its limit; nests."""
-        with self._lock:
-            if self._users == 0:
-                self._saved, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._users += 1
+@contextmanager
+def _our_limits(pixels: int | None) -> Iterator[None]:
+    """Pillow with these, for one thread at a time; nests. It refuses twice the pixels it is told."""
+    with _LIMIT:
+        saved = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels and pixels // 2, _MOST_TEXT
         try:
             yield
         finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    Image.MAX_IMAGE_PIXELS = self._saved
-
-
-_LIMIT = PillowLimit()
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = saved

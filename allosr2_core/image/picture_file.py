@@ -1,11 +1,20 @@
 """What every reader of a file format offers, whatever the format."""
 
+import struct
+import zlib
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
+from PIL import Image
 
 Space = Literal["grey", "rgb", "cmyk", "lab"]
+# What Pillow raises on data it cannot decode or write; SyntaxError is its name for a broken PNG or TIFF structure.
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+    *(RuntimeError, AssertionError, AttributeError, ZeroDivisionError),  # AVIF, and Pillow on damaged directories
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class Header:
     animated: bool = False
     """True: an animation; False with frames > 1: pages of a TIFF."""
     transparent: bool = False
-    """Has alpha in any form; for a GIF: could come out transparent, which only decoding would tell."""
+    """Has alpha in any form. The first frame of a GIF tells of itself only, and may come out opaque."""
     bits: int = 8
     """16 when load_image hands out more than 8 bits a channel, else 8."""
     grey: bool = False

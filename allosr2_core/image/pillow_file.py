@@ -1,4 +1,4 @@
-"""What Pillow decodes on its own: WebP, BMP, PPM, AVIF, JPEG 2000, Targa; and its modes as arrays, for the others."""
+"""What Pillow decodes on its own: WebP, GIF, animated PNG, BMP, PPM, AVIF, JPEG 2000, Targa; its modes as arrays."""
 
 import io
 from dataclasses import dataclass
@@ -9,9 +9,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import AlloSR2Error
-from .exif import ExifDamage, clean_exif
+from .geometry import check_size
+from .metadata import clean_exif
 from .opening import pillow_picture
 from .picture_file import Decoded, FileInfo, Header, Space
+
+_CLEARED = 2  # of a GIF's frame: gone before the next one
+_OVER = 1  # of an APNG's frame: laid over what is there, not in its place
 
 
 @dataclass(frozen=True)
@@ -24,31 +28,33 @@ class PillowFile:
     def header(self) -> Header:
         """See PictureFile."""
         with pillow_picture(io.BytesIO(self.data), self.path) as picture:
-            info = info_of(picture)
-            turned = orientation_of(info) >= 5
-            frames = int(getattr(picture, "n_frames", 1))
+            turned = orientation_of(info_of(picture)) >= 5
+            frames = int(getattr(picture, "n_frames", 1)) - _first(picture)
             return Header(
                 height=picture.width if turned else picture.height,
                 width=picture.height if turned else picture.width,
                 frames=frames,
                 animated=frames > 1,
                 transparent=picture.has_transparency_data,
-                bits=16 if _is_deep(picture) else 8,
+                bits=16 if _is_deep(picture, _file_bits(picture, self.data)) else 8,
                 grey=picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;"),
-                loop=int(picture.info.get("loop", 0)) if frames > 1 else 0,
+                loop=_plays(picture) if frames > 1 else 0,
             )
 
     def decode(self, frame: int) -> Decoded:
         """See PictureFile."""
         with pillow_picture(io.BytesIO(self.data), self.path) as picture:
-            picture.seek(frame)
-            lost = _lost_bits(picture, self.data)
-            deep_HWC = self._ppm16(picture) if _is_ppm16(picture) else None
-            if deep_HWC is not None:
-                return Decoded(deep_HWC, bits=16)
+            for number in range(1, frame + _first(picture) + 1):
+                _advance(picture, number)
+                check_size(picture.height, picture.width, what=f"{self.path}: the picture")
+            bits = _file_bits(picture, self.data)
+            lost = bits > 8 and not _is_deep(picture, bits)
+            if _is_ppm16(picture, bits):
+                return Decoded(self._ppm16(picture), bits=16)
             picture.load()
             values_HWC, alpha_HW, space = arrays(picture)
-            note = f"{lost} bits a channel in the file, read as 8" if lost else ""
+            if picture.format == "GIF" and alpha_HW is not None and bool((alpha_HW == 255).all()):
+                alpha_HW = None  # most have a transparent colour only to leave what is there
             return Decoded(
                 values_HWC,
                 alpha_HW,
@@ -56,7 +62,7 @@ class PillowFile:
                 bits=8 if values_HWC.dtype == np.uint8 else 16,
                 info=info_of(picture),
                 duration_ms=float(picture.info.get("duration", 0) or 0),
-                notes=(note,) if note else (),
+                notes=(f"{bits} bits a channel in the file, read as 8",) if lost else (),
             )
 
     def _ppm16(self, picture: Image.Image) -> np.ndarray:
@@ -67,6 +73,42 @@ class PillowFile:
             raise OSError(f"image file is truncated ({len(self.data) - offset} of {2 * count} bytes)")
         values = np.frombuffer(self.data, dtype=">u2", count=count, offset=offset)
         return values.reshape(picture.height, picture.width, 3).astype(np.uint16)
+
+
+def _first(picture: Image.Image) -> int:
+    """Where the frames begin: an APNG may have a picture beside them, which Pillow counts."""
+    return 1 if getattr(picture, "default_image", False) else 0
+
+
+def _plays(picture: Image.Image) -> int:
+    """How often an animation is shown, 0 for ever. A GIF says how often again, and once when it says nothing."""
+    loop = picture.info.get("loop")
+    if picture.format == "GIF":
+        return 1 if loop is None else int(loop) + 1 if loop else 0
+    return int(loop or 0)
+
+
+def _advance(picture: Any, number: int) -> None:
+    """The next frame, as shown, where Pillow shows it otherwise than browsers do.
+
+    A GIF's frame that is cleared leaves transparency, not the palette's background; what an APNG lays over the last
+    frame leaves an opaque pixel opaque.
+    """
+    if picture.format == "GIF" and picture.disposal_method == _CLEARED:
+        picture.load()
+        if picture.mode != "RGBA":
+            picture.im, picture._mode = picture.convert("RGBA").im, "RGBA"
+            picture.info.pop("transparency", None)
+        left, top, right, bottom = picture.dispose_extent
+        picture.dispose = Image.new("RGBA", (right - left, bottom - top)).im
+    picture.seek(number)
+    if picture.format == "PNG" and picture.mode == "RGBA" and picture.blend_op == _OVER:
+        below = Image.new("RGBA", picture.size)
+        below.im = picture.im.copy()
+        picture.blend_op = 0
+        picture.load()
+        below.alpha_composite(picture.crop(picture.dispose_extent), picture.dispose_extent[:2])
+        picture.paste(below)
 
 
 def arrays(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None, Space]:
@@ -119,42 +161,33 @@ def info_of(picture: Image.Image) -> FileInfo:
 
 def orientation_of(info: FileInfo) -> int:
     """1..8; 1 when the EXIF block is damaged."""
-    try:
-        return info.orientation if info.orientation != 1 else clean_exif(info.exif).orientation
-    except ExifDamage:
-        return 1
+    return info.orientation if info.orientation != 1 else clean_exif(info.exif).orientation
 
 
 def _as_bytes(value: object) -> bytes:
     return bytes(value) if isinstance(value, (bytes, bytearray)) else b""
 
 
-def _is_deep(picture: Image.Image) -> bool:
-    return picture.mode.startswith(("I", "F")) or _is_ppm16(picture)
+def _is_deep(picture: Image.Image, bits: int) -> bool:
+    return picture.mode.startswith(("I", "F")) or _is_ppm16(picture, bits)
 
 
-def _is_ppm16(picture: Image.Image) -> bool:
-    return picture.format == "PPM" and picture.mode == "RGB" and _ppm_maximum(picture) == ("ppm", 65535)
+def _is_ppm16(picture: Image.Image, bits: int) -> bool:
+    return picture.format == "PPM" and picture.mode == "RGB" and bits == 16
 
 
-def _ppm_maximum(picture: Image.Image) -> tuple[str, int]:
-    decoder, _, _, details = list(getattr(picture, "tile", [])[:1] or [("", None, 0, ())])[0]
-    number = details[1] if isinstance(details, tuple) and len(details) == 2 else 255
-    return str(decoder), int(number) if isinstance(number, int) else 255
-
-
-def _lost_bits(picture: Image.Image, data: bytes) -> int:
-    """Bits a channel of the file where Pillow hands out 8 of more, else 0."""
-    if _is_deep(picture):
-        return 0
-    bits = 8
+def _file_bits(picture: Any, data: bytes) -> int:
+    """Bits a channel, where Pillow may hand out fewer; else 8."""
+    if picture.format == "PNG":
+        return data[24]  # of IHDR
     if picture.format == "PPM":
-        bits = _ppm_maximum(picture)[1].bit_length()
-    elif picture.format == "JPEG2000":
+        decoder, _, _, details = picture.tile[0]
+        return int(details[1]).bit_length() if decoder == "ppm" else 8
+    if picture.format == "JPEG2000":
         at = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ: Ssiz of the first component follows 40 bytes on
-        bits = (data[at + 42] & 0x7F) + 1 if 0 <= at < len(data) - 42 else 8
-    elif picture.format == "AVIF":
+        return (data[at + 42] & 0x7F) + 1 if 0 <= at < len(data) - 42 else 8
+    if picture.format == "AVIF":
         at = data.find(b"av1C")
         flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
-        bits = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
-    return bits if bits > 8 else 0
+        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+    return 8

@@ -1,18 +1,22 @@
-"""Colours of a file -> sRGB: by its ICC profile (LittleCMS, 8 bits), or by its description."""
+"""Colours of a file -> sRGB: by its ICC profile (LittleCMS at 8 bits, greys by their curve), or by its description."""
 
 import io
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from .icc import ProfileDamage, colour_space, grey_light
 from .picture_file import Decoded, as_unit
-from .transfer import described_to_srgb, in_blocks, is_srgb, lab_to_srgb, srgb_encode
+from .transfer import described_to_srgb, in_blocks, is_srgb, lab_to_srgb, lightness_to_light, srgb_encode
 
 _SAME = 2  # of 255: how far apart two conversions to sRGB may be that are both right
 _SPACE_OF = {"grey": "GRAY", "rgb": "RGB", "cmyk": "CMYK"}
+
+
+class ProfileDamage(ValueError):
+    """The profile cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def to_srgb(decoded: Decoded) -> Converted:
     if not profile:
         return _plain(decoded)
     try:
-        found = colour_space(profile)
+        found = _colour_space(profile)
         if decoded.space == "grey" and found == "GRAY":
             return _grey(values_HWC, profile)
         if found == _SPACE_OF[decoded.space]:
@@ -64,9 +68,9 @@ def _plain(decoded: Decoded) -> Converted:
 def _grey(values_HWC: np.ndarray, profile: bytes) -> Converted:
     """By the tone curve, in floating point: 16 bits stay 16 bits, and the three channels stay equal."""
     ramp = np.arange(256) / 255
-    if np.abs(srgb_encode(grey_light(profile, ramp)) - ramp).max() * 255 <= _SAME:
+    if np.abs(srgb_encode(_grey_light(profile, ramp)) - ramp).max() * 255 <= _SAME:
         return Converted(as_unit(values_HWC))
-    grey = in_blocks(as_unit(values_HWC), lambda block: srgb_encode(grey_light(profile, block)))
+    grey = in_blocks(as_unit(values_HWC), lambda block: srgb_encode(_grey_light(profile, block)))
     return Converted(grey, f"greys converted from {_name(profile)} to sRGB")
 
 
@@ -125,3 +129,56 @@ def _eight_bits(values_HWC: np.ndarray) -> np.ndarray:
 def _picture(values_HWC: np.ndarray, mode: str) -> Image.Image:
     height, width, _ = values_HWC.shape
     return Image.frombuffer(mode, (width, height), np.ascontiguousarray(values_HWC), "raw", mode, 0, 1)
+
+
+def _colour_space(profile: bytes) -> str:
+    """What the profile's pixels are: "RGB", "GRAY", "CMYK", "Lab" ... Raises ProfileDamage."""
+    if len(profile) < 132 or profile[36:40] != b"acsp":
+        raise ProfileDamage("no ICC header")
+    return profile[16:20].decode("latin-1").strip()
+
+
+def _grey_light(profile: bytes, values: np.ndarray) -> np.ndarray:
+    """The light (Y, 0..1) a grey profile gives to values 0..1, by its tone curve. Raises ProfileDamage."""
+    try:
+        curve = _evaluated(_tag(profile, b"kTRC"), values)
+    except (struct.error, ValueError, IndexError) as error:
+        raise ProfileDamage(f"tone curve: {error}") from error
+    light = lightness_to_light(curve) if profile[20:24] == b"Lab " else curve
+    if not np.isfinite(light).all():
+        raise ProfileDamage("tone curve without numbers")
+    return np.clip(light, 0.0, 1.0)
+
+
+def _tag(profile: bytes, name: bytes) -> bytes:
+    count = struct.unpack_from(">I", profile, 128)[0]
+    for index in range(min(count, 200)):
+        signature, offset, length = struct.unpack_from(">4sII", profile, 132 + 12 * index)
+        if signature == name and offset + length <= len(profile):
+            return profile[offset : offset + length]
+    raise ValueError(f"no {name.decode()} in it")
+
+
+def _evaluated(curve: bytes, values: np.ndarray) -> np.ndarray:
+    """ICC.1 10.6 (curveType) and 10.18 (parametricCurveType)."""
+    if curve[:4] == b"curv":
+        count = struct.unpack_from(">I", curve, 8)[0]
+        if count == 0:
+            return values
+        if count == 1:
+            return values ** (struct.unpack_from(">H", curve, 12)[0] / 256)
+        table = np.frombuffer(curve, dtype=">u2", count=count, offset=12) / 65535
+        return np.interp(values, np.linspace(0, 1, count), table)
+    if curve[:4] != b"para":
+        raise ValueError(f"of type {curve[:4]!r}")
+    wanted = (1, 3, 4, 5, 7)[struct.unpack_from(">H", curve, 8)[0]]
+    g, *others = (value / 65536 for value in struct.unpack_from(f">{wanted}i", curve, 12))
+    if not others:
+        return values**g
+    a, b, *others = others
+    c, d, e, f = 0.0, -b / a if a else 0.0, 0.0, 0.0
+    if len(others) == 1:  # (ax + b)^g + c above -b/a, c below
+        e = f = others[0]
+    elif others:
+        c, d, e, f = (*others, 0.0, 0.0)[:4]
+    return np.where(values >= d, np.maximum(a * values + b, 0.0) ** g + e, c * values + f)

@@ -9,9 +9,7 @@ The content decides how a file is read, never its suffix. Each format has its mo
 what they share).
 """
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,18 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import AlloSR2Error
 from .geometry import check_size
-from .gif_file import GifFile
 from .jpeg_file import JpegFile
 from .metadata import Metadata, carried
 from .opening import read_bytes
-from .picture_file import Header, PictureFile, as_unit
+from .picture_file import DAMAGE, Header, PictureFile, as_unit
 from .pillow_file import PillowFile
-from .png_chunks import SIGNATURE
-from .png_file import PngFile
+from .png_file import SIGNATURE, PngFile
 from .profiles import to_srgb
 from .tiff_file import TiffFile
 from .write import WRITABLE_SUFFIXES
@@ -43,12 +38,6 @@ READABLE_SUFFIXES = (
 )
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# What Pillow raises on data it cannot decode; SyntaxError is its name for a broken PNG or TIFF structure.
-_DECODE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-    *(RuntimeError, AssertionError, AttributeError, ZeroDivisionError),  # AVIF, and Pillow on damaged directories
-)
 
 
 @dataclass(frozen=True)
@@ -132,7 +121,7 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except AlloSR2Error as error:
         raise error if str(path) in str(error) else AlloSR2Error(f"{path}: {error}") from error
-    except _DECODE_ERRORS as error:
+    except DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise AlloSR2Error(f"{path}: expected a complete image in a format Pillow reads, got: {reason}") from error
 
@@ -143,8 +132,6 @@ def _open(path: Path) -> PictureFile:
         return PngFile(path, data)
     if data.startswith(b"\xff\xd8\xff"):
         return JpegFile(path, data)
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return GifFile(path, data)
     if data.startswith(_TIFF_STARTS):
         return TiffFile(path, data)
     return PillowFile(path, data)

@@ -12,13 +12,12 @@ from .geometry import check_size
 from .opening import pillow_picture
 from .picture_file import Decoded, Header, Space, as_unit
 from .pillow_file import arrays, unit_floats
-from .tiff_samples import INFLATED_HERE, read_samples
-from .tiff_tags import TiffPage, read_pages
-from .tiff_ycbcr import read_ycbcr
+from .tiff_pages import INFLATED_HERE, TiffPage, read_pages, read_samples
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3, 9: 3}
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
+_NONE = 1
 _LEFT_TO_PILLOW = frozenset((2, 3, 4, 6, 7, 50001))  # three kinds of fax, two of JPEG, WebP
 _ASSOCIATED, _UNASSOCIATED, _COREL = 1, 2, 999
 
@@ -45,7 +44,7 @@ class TiffFile:
             width=first.height if turned else first.width,
             frames=len(pages),
             transparent=any(_alpha_index(page) is not None for page in pages),
-            bits=16 if first.bits > 8 and first.photometric not in (_PALETTE, _CMYK) else 8,
+            bits=_result_bits(first),
             grey=first.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO),
         )
 
@@ -56,10 +55,8 @@ class TiffFile:
         check_size(page.height, page.width, what=f"{self.path}: the picture")
         self._refuse_unknown(page)
         notes = [f"{left_out} thumbnails or masks of the file left out"] if left_out else []
-        if page.compression not in INFLATED_HERE:
+        if page.compression not in INFLATED_HERE or page.photometric == _YCBCR:
             values_HWC, alpha_HW, space = self._by_pillow(page)
-        elif page.photometric == _YCBCR:
-            values_HWC, alpha_HW, space = read_ycbcr(page, self.data, self.path), None, "rgb"
         else:
             samples = read_samples(page, self.data, self.path)
             values_HWC, alpha_HW, space = _interpreted(samples, page)
@@ -70,7 +67,7 @@ class TiffFile:
             values_HWC,
             alpha_HW,
             space,
-            bits=16 if page.bits > 8 and page.photometric not in (_PALETTE, _CMYK) else 8,
+            bits=_result_bits(page),
             info=page.info,
             notes=tuple(notes),
         )
@@ -95,15 +92,15 @@ class TiffFile:
             reason = f"a palette of {len(page.colour_map)} values for {page.bits} bits"
         elif page.photometric in (_CIELAB, _ICCLAB) and (page.bits not in (8, 16) or page.sample_format == _FLOAT):
             reason = f"{page.bits} bits of Lab"
-        elif page.photometric == _YCBCR and page.bits != 8:
-            reason = f"{page.bits} bits of YCbCr"
+        elif page.photometric == _YCBCR and (page.bits != 8 or page.compression == _NONE):
+            reason = f"{page.bits} bits of YCbCr, compression {page.compression}"
         elif page.samples < _COLOURS[page.photometric] and page.compression not in (6, 7):
             reason = f"{page.samples} samples a pixel for pixels of kind {page.photometric}"
         if reason:
             raise AlloSR2Error(f"{self.path}: expected a kind of TIFF that is supported, got {reason}")
 
     def _by_pillow(self, page: TiffPage) -> tuple[np.ndarray, np.ndarray | None, Space]:
-        """Fax, JPEG, WebP. Turned back: Pillow applies the orientation."""
+        """Fax, JPEG, WebP, YCbCr. Turned back: Pillow applies the orientation."""
         with pillow_picture(io.BytesIO(self.data), self.path) as picture:
             picture.seek(page.index)
             check_size(picture.height, picture.width, what=f"{self.path}: the picture")
@@ -114,6 +111,10 @@ class TiffFile:
             None if alpha_HW is None else _turned_back(alpha_HW, page.info.orientation),
             space,
         )
+
+
+def _result_bits(page: TiffPage) -> int:
+    return 16 if page.bits > 8 and page.photometric not in (_PALETTE, _CMYK) else 8
 
 
 def _alpha_index(page: TiffPage) -> int | None:

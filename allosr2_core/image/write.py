@@ -1,7 +1,7 @@
 """Pictures into files."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,13 +12,9 @@ from PIL import Image
 
 from ..errors import AlloSR2Error
 from .atomic import replacing, writing
-from .exif import PREFIX
-from .fitting import fitted
-from .metadata import Metadata, resized
-from .png_write import ApngWriter, write_png
-from .quantise import quantised
+from .metadata import EXIF_PREFIX, Metadata, fitted
+from .png_file import png_settings, write_deep_png
 from .tiff_write import TiffWriter
-from .webp_write import WebpWriter
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
@@ -33,7 +29,7 @@ class SaveOptions:
     """How a file is written."""
 
     bits: int = 8
-    """8 or 16 a channel; 16 only for PNG and TIFF."""
+    """8 or 16 a channel; 16 only for PNG, not animated, and TIFF."""
     quality: int = 95
     """Of JPEG and WebP, 1..100."""
     grey: bool = False
@@ -84,6 +80,8 @@ def check_writable(
         kind = "frames of an animation" if animated else "pages"
         instead = ".webp, .png or .tif" if animated else ".tif"
         raise AlloSR2Error(f"{path}: {file_format} cannot store {frames} {kind}; expected {instead}")
+    if frames > 1 and bits == 16 and file_format == "PNG":
+        raise AlloSR2Error(f"{path}: an animated PNG is written with 8 bits a channel; expected .tif for 16")
 
 
 def holds_frames(path: str | Path, animated: bool) -> bool:
@@ -114,16 +112,16 @@ def save_image(
         pixels_HWC = pixels_HWC[..., :-1]  # opaque: nothing is lost
     transparent = pixels_HWC.shape[-1] in (2, 4)
     check_writable(path, height, width, transparent=transparent, bits=options.bits)
-    kept, notes = fitted(resized(metadata, height, width), file_format)
+    kept, notes = fitted(metadata, file_format, height, width)
     if options.grey and file_format != "WEBP" and _is_for_rgb(metadata):
         notes = (*notes, "grey stored as three channels: its colour profile is one for RGB")
     with replacing(path) as file, writing(path):
         if file_format == "TIFF":
             notes = (*notes, TiffWriter(file).add(pixels_HWC, kept))
-        elif file_format == "PNG":
-            write_png(file, pixels_HWC, kept)
+        elif options.bits == 16:
+            write_deep_png(file, pixels_HWC, kept)
         else:
-            _save_by_pillow(file, pixels_HWC, file_format, options, kept)
+            _picture(pixels_HWC).save(file, format=file_format, **_settings(file_format, options, kept))
     return "; ".join(filter(None, notes))
 
 
@@ -138,42 +136,76 @@ def save_frames(
 ) -> str:
     """Write an animated WebP or PNG, or a TIFF with a page for each frame. Returns what the format could not keep.
 
-    `frames` is asked for one frame after the other, and what it raises passes through; atomic as `save_image`.
-    loop: how often an animation plays, 0 for ever. Pages may differ in size, frames of an animation may not. Raises
-    AlloSR2Error like `save_image`, without frames, and for a format that cannot hold them.
+    `frames` is asked for one frame after the other, and what it raises passes through; atomic as `save_image`. An
+    animation waits in memory for its end; equal frames in a row become one, shown as long as they together. loop: how
+    often an animation plays, 0 for ever. Pages may differ in size, frames of an animation may not. Raises AlloSR2Error
+    like `save_image`, without frames, and for a format that cannot hold them.
     """
     path, options, metadata = Path(path), options or SaveOptions(), metadata or Metadata()
     file_format = _format(path)
-    if not holds_frames(path, animated):
-        check_writable(path, 1, 1, transparent=False, frames=2, animated=animated)
-    notes: list[str] = []
+    check_writable(path, 1, 1, transparent=False, frames=2, animated=animated, bits=options.bits)
+    checked = _checked(path, frames, options, metadata)
     with replacing(path) as file:
-        add: Callable[[np.ndarray, float], None] | None = None
-        finish: Callable[[], None] | None = None
-        size = (0, 0)
-        lasting = False
-        for frame in frames:
-            pixels_HWC = _quantised(path, frame.rgb_HWC, frame.alpha_HW, options, metadata)
-            height, width, channels = pixels_HWC.shape
-            check_writable(path, height, width, transparent=channels in (2, 4), bits=options.bits)
-            lasting |= frame.duration_ms > 0
-            with writing(path):
-                if add is None or finish is None:
-                    kept, lost = fitted(resized(metadata, height, width), file_format)
-                    notes += lost
-                    add, finish = _frame_writer(file, file_format, kept, loop, options, notes)
-                    size = (height, width)
-                elif file_format != "TIFF" and (height, width) != size:
-                    expected, found = f"{size[1]}x{size[0]}", f"{width}x{height}"
-                    raise AlloSR2Error(f"{path}: expected frames of the same size, got {expected} and {found} px")
-                add(pixels_HWC, frame.duration_ms)
-        if finish is None:
-            raise AlloSR2Error(f"{path}: expected at least one frame, got none")
-        with writing(path):
-            finish()
-        if file_format == "TIFF" and lasting:
-            notes.append("TIFF has no durations: the animation is stored as pages")
+        if file_format == "TIFF":
+            notes = _save_pages(path, file, checked, metadata)
+        else:
+            notes = _save_animation(path, file, checked, loop, options, metadata)
     return "; ".join(dict.fromkeys(filter(None, notes)))
+
+
+def _checked(
+    path: Path, frames: Iterable[Frame], options: SaveOptions, metadata: Metadata
+) -> Iterator[tuple[np.ndarray, float]]:
+    """The integers and the duration of each frame. Raises AlloSR2Error when there is none."""
+    frame = None
+    for frame in frames:
+        pixels_HWC = _quantised(path, frame.rgb_HWC, frame.alpha_HW, options, metadata)
+        height, width, channels = pixels_HWC.shape
+        check_writable(path, height, width, transparent=channels in (2, 4), bits=options.bits)
+        yield pixels_HWC, max(0.0, frame.duration_ms)
+    if frame is None:
+        raise AlloSR2Error(f"{path}: expected at least one frame, got none")
+
+
+def _save_pages(
+    path: Path, file: IO[bytes], frames: Iterable[tuple[np.ndarray, float]], metadata: Metadata
+) -> list[str]:
+    writer, kept, notes, lasting = None, metadata, [], False
+    for pixels_HWC, duration_ms in frames:
+        with writing(path):
+            if writer is None:
+                kept, lost = fitted(metadata, "TIFF", *pixels_HWC.shape[:2])
+                notes += lost
+                writer = TiffWriter(file)
+            notes.append(writer.add(pixels_HWC, kept, page_of_many=True))
+        lasting |= duration_ms > 0
+    return [*notes, "TIFF has no durations: the animation is stored as pages"] if lasting else notes
+
+
+def _save_animation(
+    path: Path,
+    file: IO[bytes],
+    frames: Iterable[tuple[np.ndarray, float]],
+    loop: int,
+    options: SaveOptions,
+    metadata: Metadata,
+) -> tuple[str, ...]:
+    pictures: list[Image.Image] = []
+    durations: list[float] = []
+    for pixels_HWC, duration_ms in frames:
+        pictures.append(_picture(pixels_HWC))
+        # APNG has fractions of numbers below 65536: whole ms from a second on, whole seconds from a minute on.
+        durations.append(duration_ms if duration_ms < 1000 else round(duration_ms, 0 if duration_ms < 65535 else -3))
+        if pictures[-1].size != pictures[0].size:
+            expected, found = ("x".join(map(str, picture.size)) for picture in (pictures[0], pictures[-1]))
+            raise AlloSR2Error(f"{path}: expected frames of the same size, got {expected} and {found} px")
+    mode = max(picture.mode for picture in pictures)  # with alpha, where one has it: L and LA, or RGB and RGBA
+    first, *others = (picture if picture.mode == mode else picture.convert(mode) for picture in pictures)
+    kept, notes = fitted(metadata, _format(path), first.height, first.width)
+    with writing(path):
+        settings = _settings(_format(path), options, kept) | {"duration": durations, "loop": min(loop, 65535)}
+        first.save(file, format=_format(path), save_all=True, append_images=others, **settings)
+    return notes
 
 
 def _format(path: Path) -> str:
@@ -188,14 +220,33 @@ def _format(path: Path) -> str:
 def _quantised(
     path: Path, rgb_HWC: torch.Tensor, alpha_HW: torch.Tensor | None, options: SaveOptions, metadata: Metadata
 ) -> np.ndarray:
-    """The integers of the file, see `quantised`."""
+    """(H, W, 3) and (H, W) in 0..1 -> (H, W, 1 grey | 2 grey and alpha | 3 | 4), uint8 or, for 16 bits, uint16.
+
+    Rounded and clamped. Raises AlloSR2Error for other shapes, NaN, infinity, and colours in what must be grey.
+    """
     if options.bits not in (8, 16) or not 1 <= options.quality <= 100:
         raise AlloSR2Error(f"{path}: expected 8 or 16 bits and a quality of 1 to 100, got {options}")
-    one_channel = options.grey and _format(path) != "WEBP" and not _is_for_rgb(metadata)
-    try:
-        return quantised(rgb_HWC, alpha_HW, options.bits, must_be_grey=options.grey, one_channel=one_channel)
-    except AlloSR2Error as error:
-        raise AlloSR2Error(f"{path}: {error}") from error
+    if rgb_HWC.ndim != 3 or rgb_HWC.shape[-1] != 3 or rgb_HWC.numel() == 0:
+        raise AlloSR2Error(f"{path}: expected pixels (H, W, 3), got {tuple(rgb_HWC.shape)}")
+    if alpha_HW is not None and alpha_HW.shape != rgb_HWC.shape[:2]:
+        raise AlloSR2Error(f"{path}: expected alpha of shape {tuple(rgb_HWC.shape[:2])}, got {tuple(alpha_HW.shape)}")
+    values_HWC = _to_integers(path, rgb_HWC, options.bits)
+    if options.grey and not (values_HWC == values_HWC[..., :1]).all():
+        raise AlloSR2Error(f"{path}: expected equal channels for a grey file, got colours")
+    if options.grey and _format(path) != "WEBP" and not _is_for_rgb(metadata):
+        values_HWC = values_HWC[..., :1]
+    if alpha_HW is not None:
+        values_HWC = np.concatenate((values_HWC, _to_integers(path, alpha_HW[..., None], options.bits)), axis=-1)
+    return np.ascontiguousarray(values_HWC)
+
+
+def _to_integers(path: Path, values_HWC: torch.Tensor, bits: int) -> np.ndarray:
+    values_HWC = values_HWC.detach().float().cpu()
+    if not bool(torch.isfinite(values_HWC).all()):
+        raise AlloSR2Error(f"{path}: expected finite pixels, got NaN or infinity")
+    if bits == 8:
+        return (values_HWC * 255.0).round().clamp(0, 255).to(torch.uint8).numpy()
+    return (values_HWC * 65535.0).round().clamp(0, 65535).to(torch.int32).numpy().astype(np.uint16)
 
 
 def _is_for_rgb(metadata: Metadata) -> bool:
@@ -203,39 +254,21 @@ def _is_for_rgb(metadata: Metadata) -> bool:
     return metadata.icc_profile[16:20] == b"RGB "
 
 
-def _save_by_pillow(
-    file: IO[bytes], pixels_HWC: np.ndarray, file_format: str, options: SaveOptions, metadata: Metadata
-) -> None:
-    found: dict[str, Any] = {
-        "exif": metadata.exif,
-        "xmp": metadata.xmp,
-        "icc_profile": metadata.icc_profile,
-    }
+def _picture(pixels_HWC: np.ndarray) -> Image.Image:
+    """uint8, 1 to 4 channels."""
+    return Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[-1] == 1 else pixels_HWC)
+
+
+def _settings(file_format: str, options: SaveOptions, metadata: Metadata) -> dict[str, Any]:
+    """What Pillow's `save` takes, for PNG, JPEG and WebP."""
+    if file_format == "PNG":
+        return png_settings(metadata)
     settings: dict[str, Any] = {"quality": options.quality}
+    found: dict[str, Any] = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": metadata.icc_profile}
     if file_format == "JPEG":
         settings["subsampling"] = 0  # 4:4:4
-        found |= {"comment": metadata.comment, "dpi": metadata.dpi, "exif": metadata.exif and PREFIX + metadata.exif}
+        exif = metadata.exif and EXIF_PREFIX + metadata.exif
+        found |= {"comment": metadata.comment, "dpi": metadata.dpi, "exif": exif}
     else:
         settings |= {"method": 4, "exact": True}  # exact: keep the colour under transparent pixels
-    settings |= {name: value for name, value in found.items() if value}
-    Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[-1] == 1 else pixels_HWC).save(
-        file, format=file_format, **settings
-    )
-
-
-def _frame_writer(
-    file: IO[bytes], file_format: str, metadata: Metadata, loop: int, options: SaveOptions, notes: list[str]
-) -> tuple[Callable[[np.ndarray, float], None], Callable[[], None]]:
-    """add(pixels, duration) and finish() of a format that holds frames."""
-    if file_format == "PNG":
-        apng = ApngWriter(file, metadata, loop)
-        return apng.add, apng.finish
-    if file_format == "WEBP":
-        webp = WebpWriter(file, metadata, loop, options.quality)
-        return webp.add, webp.finish
-    tiff = TiffWriter(file)
-
-    def add_page(pixels_HWC: np.ndarray, duration_ms: float) -> None:
-        notes.append(tiff.add(pixels_HWC, metadata, page_of_many=True))
-
-    return add_page, lambda: None
+    return settings | {name: value for name, value in found.items() if value}

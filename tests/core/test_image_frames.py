@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.metadata import Metadata
 from allosr2_core.image.read import load_image, read_header
 from allosr2_core.image.write import Frame, SaveOptions, check_writable, holds_frames, save_frames
-from tests.support.awkward_pictures import apng, tiff
+from tests.support.awkward_pictures import apng, chunk, png, tiff
 from tests.support.pictures import photo
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -74,14 +75,20 @@ def gif(width: int, height: int, *frames: bytes) -> bytes:
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x81, 1, 0) + palette + b"".join(frames) + b";"
 
 
+def visible(path: Path, frame: int) -> np.ndarray:
+    """The same, without the colours of what is transparent."""
+    found = shown(path, frame)
+    return np.where(found[..., 3:] == 0, 0, found)
+
+
 def test_gif_frames_are_composed(tmp_path: Path) -> None:
     """Disposal to nothing (2) and to what was before (3), a transparent index, a first frame that leaves a border."""
     data = gif(
         6,
         4,
-        gif_frame(0, 4, 4, 1, 0, disposal=1),
-        gif_frame(1, 2, 2, 2, 1, disposal=3),
-        gif_frame(2, 2, 4, 0, 0, disposal=2),
+        gif_frame(0, 4, 4, 1, 0, disposal=1, transparent=3),
+        gif_frame(1, 2, 2, 2, 1, disposal=3, transparent=3),
+        gif_frame(2, 2, 4, 0, 0, disposal=2, transparent=3),
         gif_frame(3, 6, 1, 0, 3, disposal=1, transparent=3),
     )
     (tmp_path / "a.gif").write_bytes(data)
@@ -89,22 +96,22 @@ def test_gif_frames_are_composed(tmp_path: Path) -> None:
     assert (header.frames, header.transparent, header.height, header.width) == (4, True, 4, 6)
     expected = np.zeros((4, 6, 4), dtype=np.uint8)
     expected[:, 1:5] = (*RED, 255)
-    assert np.array_equal(shown(tmp_path / "a.gif", 0), expected)
+    assert np.array_equal(visible(tmp_path / "a.gif", 0), expected)
     second = expected.copy()
     second[1:3, 2:4] = (*GREEN, 255)
-    assert np.array_equal(shown(tmp_path / "a.gif", 1), second)
+    assert np.array_equal(visible(tmp_path / "a.gif", 1), second)
     third = expected.copy()
     third[:, 0:2] = (*BLUE, 255)
-    assert np.array_equal(shown(tmp_path / "a.gif", 2), third)
+    assert np.array_equal(visible(tmp_path / "a.gif", 2), third)
     expected[:, 0:2] = 0
-    assert np.array_equal(shown(tmp_path / "a.gif", 3), expected)
+    assert np.array_equal(visible(tmp_path / "a.gif", 3), expected)
     assert load_image(tmp_path / "a.gif", 2).duration_ms == 70
 
 
 def test_truncated_gif_is_refused_in_the_frame_that_is_cut(tmp_path: Path) -> None:
     whole = gif(6, 4, gif_frame(0, 6, 4, 0, 0, disposal=1), gif_frame(1, 6, 4, 0, 0, disposal=1))
     (tmp_path / "a.gif").write_bytes(whole[:-12])
-    assert np.array_equal(shown(tmp_path / "a.gif", 0)[..., :3], flat(RED))
+    assert np.array_equal(visible(tmp_path / "a.gif", 0)[..., :3], flat(RED))
     with pytest.raises(AlloSR2Error, match=r"a\.gif: expected a complete image"):
         load_image(tmp_path / "a.gif", 1)
 
@@ -137,13 +144,47 @@ def test_apng_frames_are_composed(tmp_path: Path, default: bool) -> None:
     assert load_image(tmp_path / "a.png", 1).duration_ms == 50
 
 
-def test_damaged_apng_is_a_still_picture(tmp_path: Path) -> None:
+def test_gif_that_clears_without_a_transparent_colour(tmp_path: Path) -> None:
+    data = gif(6, 4, gif_frame(0, 6, 4, 0, 0, disposal=2), gif_frame(1, 2, 2, 1, 1, 2), gif_frame(2, 1, 1, 0, 0, 1))
+    (tmp_path / "a.gif").write_bytes(data)
+    expected = np.zeros((3, 4, 6, 4), dtype=np.uint8)
+    expected[0], expected[1, 1:3, 1:3], expected[2, 0, 0] = (*RED, 255), (*GREEN, 255), (*BLUE, 255)
+    for frame in range(3):
+        assert np.array_equal(visible(tmp_path / "a.gif", frame), expected[frame])
+
+
+def test_gif_that_is_transparent_only_in_theory(tmp_path: Path) -> None:
+    """A transparent colour that leaves what is there: nothing shown is transparent."""
+    data = gif(6, 4, gif_frame(0, 6, 4, 0, 0, 1, transparent=3), gif_frame(3, 6, 2, 0, 1, 1, transparent=3))
+    (tmp_path / "a.gif").write_bytes(data)
+    for frame in (0, 1):
+        assert load_image(tmp_path / "a.gif", frame).alpha_HW is None
+        assert np.array_equal(shown(tmp_path / "a.gif", frame)[..., :3], flat(RED))
+
+
+def test_damaged_apng_shows_what_is_before_the_damage(tmp_path: Path) -> None:
     data = apng(4, 6, [(flat((*RED, 255)), 0, 0, 0, 0), (flat((*GREEN, 255), 2, 2), 3, 1, 0, 0)])
     (tmp_path / "a.png").write_bytes(data)  # the second frame reaches out of the picture
-    assert read_header(tmp_path / "a.png").frames == 1
-    loaded = load_image(tmp_path / "a.png")
-    assert "animation damaged" in loaded.note
-    assert loaded.rgb_HWC[0, 0].tolist() == [1, 0, 0]
+    assert load_image(tmp_path / "a.png").rgb_HWC[0, 0].tolist() == [1, 0, 0]
+    with pytest.raises(AlloSR2Error, match=r"a\.png: expected a complete image"):
+        load_image(tmp_path / "a.png", 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_apng_of_sixteen_bits_is_read_at_eight(tmp_path: Path, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (4, 6, channels), dtype=np.uint16)
+    still = png(values, 16, {1: 0, 3: 2, 4: 6}[channels])
+    control = [struct.pack(">5I2H2B", number, 6, 4, 0, 0, 1, 20, 0, 0) for number in (0, 1)]
+    at, end = still.index(b"IDAT") - 4, still.index(b"IEND") - 4
+    second = chunk(b"fcTL", control[1]) + chunk(b"fdAT", b"\0\0\0\2" + still[at + 8 : end - 4])
+    start = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(b"fcTL", control[0])
+    (tmp_path / "a.png").write_bytes(still[:at] + start + still[at:end] + second + still[end:])
+    header = read_header(tmp_path / "a.png")
+    assert (header.frames, header.bits, header.grey) == (2, 8, channels == 1)
+    for frame in (0, 1):
+        loaded = load_image(tmp_path / "a.png", frame)
+        assert loaded.bits == 8 and "16 bits a channel in the file, read as 8" in loaded.note
+        assert np.array_equal(shown(tmp_path / "a.png", frame)[..., 0], values[..., 0] >> 8)
 
 
 def test_webp_with_alpha(tmp_path: Path) -> None:
@@ -197,21 +238,27 @@ def three_frames(alpha: bool = True) -> list[Frame]:
     return frames
 
 
+@pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("alpha", [False, True])
-@pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".png", 16), (".webp", 8), (".tif", 8), (".tif", 16)])
-def test_frames_round_trip(tmp_path: Path, suffix: str, bits: int, alpha: bool) -> None:
-    """Alpha may start in the second frame; equal frames stay two."""
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 8), (".webp", 8), (".tif", 8), (".tif", 16)])
+def test_frames_round_trip(tmp_path: Path, suffix: str, bits: int, alpha: bool, grey: bool) -> None:
+    """What is shown when. Alpha may start in the second frame; of an animation, equal frames become one."""
     frames = three_frames(alpha)
+    if grey:
+        frames = [replace(frame, rgb_HWC=frame.rgb_HWC[..., :1].expand(-1, -1, 3)) for frame in frames]
     frames.append(frames[-1])
     path = tmp_path / f"a{suffix}"
-    note = save_frames(path, iter(frames), loop=2, options=SaveOptions(bits=bits, quality=100))
-    header = read_header(path)
-    assert header.frames == 4 and header.transparent == alpha
-    assert (header.animated, header.loop) == ((True, 2) if suffix != ".tif" else (False, 0))
-    assert ("durations" in note) == (suffix == ".tif")
-    for index, frame in enumerate(frames):
+    note = save_frames(path, iter(frames), loop=2, options=SaveOptions(bits=bits, quality=100, grey=grey))
+    header, pages = read_header(path), suffix == ".tif"
+    assert header.frames == (4 if pages else 3)
+    # A first page tells of itself only.
+    assert header.transparent == alpha and header.grey == (grey and suffix != ".webp")
+    assert (header.animated, header.loop) == ((False, 0) if pages else (True, 2))
+    assert ("durations" in note) == pages
+    durations = [0.0] * 4 if pages else [100.0, 41.0, 2000.0]
+    for index, (frame, duration) in enumerate(zip(frames, durations, strict=False)):
         loaded = load_image(path, index)
-        assert loaded.duration_ms == pytest.approx(frame.duration_ms if suffix != ".tif" else 0)
+        assert loaded.duration_ms == pytest.approx(duration)
         if suffix == ".webp":
             assert float((loaded.rgb_HWC - frame.rgb_HWC).abs().mean()) < 0.25
         else:
@@ -221,10 +268,30 @@ def test_frames_round_trip(tmp_path: Path, suffix: str, bits: int, alpha: bool) 
             assert float((loaded.alpha_HW - frame.alpha_HW).abs().max()) < 1e-6
         elif loaded.alpha_HW is not None:
             assert bool((loaded.alpha_HW == 1).all())
-    with Image.open(path) as opened:  # and other programs see as many
-        assert opened.n_frames == 4
-        opened.seek(2)
-        opened.load()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_odd_durations(tmp_path: Path, suffix: str) -> None:
+    """Fractions, more than a minute, nothing, less than nothing; many frames do not drift."""
+    rng = np.random.default_rng(1)
+    frames = [
+        Frame(torch.from_numpy(rng.random((8, 8, 3))), None, duration)
+        for duration in (100 / 3, 100 / 3, 100 / 3, 40123.4567, 70001.0, 0.0, -5.0)
+    ]
+    save_frames(tmp_path / f"a{suffix}", frames)
+    found = [load_image(tmp_path / f"a{suffix}", index).duration_ms for index in range(7)]
+    assert sum(found[:3]) == pytest.approx(100, abs=1)
+    assert found[3:5] == pytest.approx([40123, 70000], abs=2) and found[5:] == [0, 0]
+
+
+def test_sixteen_bits_of_an_animation_are_refused(tmp_path: Path) -> None:
+    for check in (
+        lambda: check_writable("a.png", 3, 4, transparent=False, frames=3, animated=True, bits=16),
+        lambda: save_frames(tmp_path / "a.png", three_frames(), options=SaveOptions(bits=16)),
+    ):
+        with pytest.raises(AlloSR2Error, match=r"a\.png.*animated PNG is written with 8 bits"):
+            check()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_webp_frames_are_the_ones_written(tmp_path: Path) -> None:
