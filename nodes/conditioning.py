@@ -10,8 +10,8 @@ import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..allosr2_core.bases.families import FAMILIES
 from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.networks.families import FAMILIES
 
 if TYPE_CHECKING:
     from .spec import Spec

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..allosr2_core.adapters.weight_diff import listed
-from ..allosr2_core.bases.families import FAMILIES, flux_architecture, missing_marks, recognise
 from ..allosr2_core.bases.registry import BASES, base_name, title_of
 from ..allosr2_core.checkpoint.format import LORA_ENCODER, LORA_FLOW, Checkpoint
 from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.networks.families import FAMILIES, flux_architecture, missing_marks, recognise
 from . import host
 from .host_objects import add_difference
 

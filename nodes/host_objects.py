@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from ..allosr2_core.adapters.weight_diff import listed
-from ..allosr2_core.bases.families import spellings
 from ..allosr2_core.checkpoint.format import LORA_ENCODER, LORA_FLOW, Checkpoint
 from ..allosr2_core.errors import AlloSR2Error
+from ..allosr2_core.networks.families import spellings
 from ..allosr2_core.networks.patch_autoencoder import PatchAutoencoder
 from ..allosr2_core.networks.unet import VelocityUNet
 

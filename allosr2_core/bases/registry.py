@@ -17,10 +17,10 @@ from ..adapters.weight_diff import listed
 from ..checkpoint.config import AlloSR2Config
 from ..errors import AlloSR2Error
 from ..networks.codecs import build_codec, codec_params
+from ..networks.families import spellings
 from ..networks.flux import Flux
 from ..networks.kl_autoencoder import Autoencoder
 from ..networks.registry import NullFlux, build_network
-from .families import spellings
 
 _FLUX1 = {
     "type": "flux",

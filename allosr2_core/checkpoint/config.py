@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from ..adapters.targets import check_targets
-from ..bases.families import FAMILIES
 from ..errors import AlloSR2Error
 from ..flow import INITS, Init
 from ..networks.codecs import channels_and_downscale, codec_params
+from ..networks.families import FAMILIES
 from ..networks.kl_autoencoder import AutoencoderParams
 from ..networks.registry import HOST_NETWORKS
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bases.families import FAMILIES
 from ..errors import AlloSR2Error
+from .families import FAMILIES
 from .flux import Flux, FluxConditioning, FluxParams, FluxVelocity
 from .unet import UNetParams, VelocityUNet
 

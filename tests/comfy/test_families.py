@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from allosr2_core.bases.families import FAMILIES
+from allosr2_core.networks.families import FAMILIES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NORM = "diffusion_model.double_blocks.0.img_attn.norm.query_norm"

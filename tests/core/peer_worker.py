@@ -35,7 +35,7 @@ from flux_keys import autoencoder_to_diffusers, transformer_to_diffusers  # noqa
 from host_flux import settings  # noqa: E402
 from peft import LoraConfig, PeftModel  # noqa: E402
 
-from allosr2_core.bases.families import spellings  # noqa: E402
+from allosr2_core.networks.families import spellings  # noqa: E402
 from allosr2_core.networks.flux import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
 from allosr2_core.networks.kl_autoencoder import AutoencoderParams  # noqa: E402
 

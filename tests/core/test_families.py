@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from allosr2_core.bases.families import FAMILIES, Shape, flux_architecture, missing_marks, recognise, spellings
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.networks.families import FAMILIES, Shape, flux_architecture, missing_marks, recognise, spellings
 from allosr2_core.networks.flux import Flux, FluxParams
 
 PARAMS = FluxParams(

@@ -194,10 +194,10 @@ def main(root: str, pack: str, folder: str) -> dict[str, Any]:
     import host_flux
 
     load_pack(Path(pack))
-    from allosr2_pack.allosr2_core.bases.families import FAMILIES
     from allosr2_pack.allosr2_core.checkpoint import format as core
     from allosr2_pack.allosr2_core.checkpoint.config import AlloSR2Config
     from allosr2_pack.allosr2_core.errors import AlloSR2Error
+    from allosr2_pack.allosr2_core.networks.families import FAMILIES
     from allosr2_pack.nodes import conditioning, host, host_base
     from allosr2_pack.nodes.spec import Spec
 
