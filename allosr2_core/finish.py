@@ -106,7 +106,7 @@ def bounds(source_BHWC: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value allowed at each pixel of the input, [B, H, W, 3] each."""
     low, high = -_local_maximum(-source_BHWC), _local_maximum(source_BHWC)
     slack = BEYOND * (high - low)
-    return low - slack, high + slack
+    return (low - slack).clamp_min(0.0), (high + slack).clamp_max(1.0)
 
 
 def is_grey(rgb_HWC: Tensor) -> bool:

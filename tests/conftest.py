@@ -3,11 +3,16 @@
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 for folder in (REPOSITORY / "tools", REPOSITORY / "tests" / "support"):
     sys.path.insert(0, str(folder))
+
+
+hypothesis.settings.register_profile("machines-differ", deadline=None)  # no test says how fast a machine is
+hypothesis.settings.load_profile("machines-differ")
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ def test_black_white_and_flat_pictures_stay_finite(method: str) -> None:
             assert float((result - wanted).abs().max()) < 1e-4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 33), width=st.integers(1, 33), method=st.sampled_from(COLOR_METHODS), seed=st.integers(0, 99)
 )
@@ -95,7 +95,7 @@ def test_result_is_independent_of_the_place_in_the_batch() -> None:
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_lab_round_trip(seed: int) -> None:
     torch.manual_seed(seed)
     rgb = torch.rand(1, 8, 8, 3)

@@ -40,7 +40,7 @@ def encoder(seed: int) -> nn.Module:
 sizes = st.integers(1, 19)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(height=sizes, width=sizes, tile=st.integers(1, 12), seed=st.integers(0, 20), batch=st.integers(1, 2))
 @torch.no_grad()
 def test_tiled_decode_equals_untiled(height: int, width: int, tile: int, seed: int, batch: int) -> None:
@@ -52,7 +52,7 @@ def test_tiled_decode_equals_untiled(height: int, width: int, tile: int, seed: i
     assert float((tiled - whole).abs().max()) <= 1e-6 * max(1.0, float(whole.abs().max()))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(height=sizes, width=sizes, tile=st.integers(1, 12), seed=st.integers(0, 20))
 @torch.no_grad()
 def test_tiled_encode_equals_untiled(height: int, width: int, tile: int, seed: int) -> None:

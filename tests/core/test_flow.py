@@ -33,7 +33,7 @@ from allosr2_core.flow import (
 times = st.floats(0.01, 0.99)
 seeds = st.integers(0, 2**31)
 inits = st.sampled_from(INITS)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 
 
 def pair(seed: int, batch: int = 2) -> tuple[Tensor, Tensor]:

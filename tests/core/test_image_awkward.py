@@ -331,7 +331,7 @@ def seeds() -> list[bytes]:
 SEEDS = seeds()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_damage_anywhere_is_an_error_that_names_the_file(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

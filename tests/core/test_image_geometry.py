@@ -73,7 +73,7 @@ def test_target_size_refuses(arguments: dict) -> None:
         target_size(0, 30, scale=1.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(edges, edges, edges, edges)
 def test_resize_any_size_to_any_size(height: int, width: int, new_height: int, new_width: int) -> None:
     pixels = torch.rand(2, height, width, 3)
@@ -94,7 +94,7 @@ def test_resize_to_the_same_size_is_the_identity() -> None:
         resize_bicubic(pixels, 0, 9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(height=edges, width=edges, multiple=st.integers(1, 32), minimum=st.integers(0, 70))
 def test_pad_then_crop_is_the_identity(height: int, width: int, multiple: int, minimum: int) -> None:
     pixels = torch.rand(1, height, width, 3)

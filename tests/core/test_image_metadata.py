@@ -142,7 +142,7 @@ def test_thumbnail_and_structure_are_dropped_and_the_rest_stays(order: str) -> N
     assert exif.get_ifd(1) == {}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_exif_never_raises(data: st.DataObject) -> None:
     block = bytearray(camera_exif()[6:])

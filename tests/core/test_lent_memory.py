@@ -46,7 +46,7 @@ class Made(TorchDispatchMode):
         return result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     old=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     new=st.tuples(st.integers(1, 50), st.integers(1, 50)),
@@ -82,7 +82,7 @@ def test_maps_lie_one_before_the_other_from_the_end() -> None:
     assert bool((too_large == 3.0).all())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cells=st.tuples(st.integers(1, 12), st.integers(1, 6)),
     step=st.integers(1, 5),

@@ -68,7 +68,7 @@ def test_bf16_rounds_no_more_than_one_pass(budget: float) -> None:
     assert float(own.max()) <= 1.5 * float(once.max())  # the largest of many roundings scatters
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.tuples(st.integers(1, 9), st.integers(1, 6)), bias=st.booleans(), patched=st.booleans(), data=st.data())
 def test_a_convolution_of_doubled_pixels(size: tuple[int, int], bias: bool, patched: bool, data: st.DataObject) -> None:
     """Summed kernels and the layer itself give the rows of the whole, wherever a strip begins and ends."""

@@ -99,7 +99,7 @@ def test_two_dimensional_weights_sum_to_one(tiling: tuple[int, int, int, int]) -
     assert len(plan) == tile_count(*tiling) == index + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tiling=tilings(), batch=st.integers(1, 2))
 def test_identity_reproduces_its_input(tiling: tuple[int, int, int, int], batch: int) -> None:
     height, width, tile, overlap = tiling
@@ -118,7 +118,7 @@ def weighted_sum(constants: list[float], height: int, width: int, tile: int, ove
     return total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tiling=tilings(most=24), seed=st.integers(0, 99))
 def test_the_running_mean_is_the_weighted_sum(tiling: tuple[int, int, int, int], seed: int) -> None:
     constants = torch.rand(tile_count(*tiling), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -127,7 +127,7 @@ def test_the_running_mean_is_the_weighted_sum(tiling: tuple[int, int, int, int],
     assert float((result[0, 0].double() - weighted_sum(constants, *tiling)).abs().max()) <= 1e-5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tiling=tilings(most=24), scale=st.sampled_from([2, 4]))
 def test_nearest_upscale_is_the_same_tiled(tiling: tuple[int, int, int, int], scale: int) -> None:
     height, width, tile, overlap = tiling
@@ -150,7 +150,7 @@ def test_downscale_needs_whole_cells() -> None:
         tiled_apply(down, x, 16, 6, scale_out=0.25)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tiling=tilings())
 def test_constants_have_no_seams(tiling: tuple[int, int, int, int]) -> None:
     height, width, tile, overlap = tiling

@@ -30,7 +30,7 @@ def latents(*shape: int) -> Tensor:
 
 
 @given(height=st.integers(1, 21), width=st.integers(1, 21), batch=st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_size_comes_back_in_its_size(height: int, width: int, batch: int) -> None:
     z = latents(batch, 3, height, width)
     v = shaken(SMALL)(z, torch.full((batch,), 0.3))
@@ -56,7 +56,7 @@ def test_the_sign_of_time_tells_two_flows_apart() -> None:
 
 
 @given(st.floats(0.001, 1.0))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_time_embedding_is_even_and_odd_in_halves_and_never_alike(t: float) -> None:
     plus, minus = (time_embedding(torch.tensor([sign * t]), 16)[0] for sign in (1.0, -1.0))
     torch.testing.assert_close(plus[:8], minus[:8])
