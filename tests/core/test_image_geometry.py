@@ -40,7 +40,6 @@ def test_target_size_of_a_scale(size: tuple[int, int], scale: float, expected: t
     assert target_size(*size, scale=scale) == expected
 
 
-@settings(deadline=None)
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000), edge=st.integers(1, 5000))
 def test_target_size_of_a_long_edge(height: int, width: int, edge: int) -> None:
     new_height, new_width = target_size(height, width, long_edge=edge)

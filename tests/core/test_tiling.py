@@ -38,7 +38,6 @@ def test_plan_by_hand(size: int, tile: int, overlap: int, expected: tuple[int, .
     assert plan_tiles(size, tile, overlap) == expected
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 200), most=st.integers(1, 40), multiple=st.sampled_from([1, 4]), data=st.data())
 def test_even_tiles_cover_everything_alike(size: int, most: int, multiple: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, most - 1))
@@ -86,7 +85,6 @@ def test_weights_fall_as_a_raised_cosine_over_the_overlap() -> None:
     assert right.tolist() == pytest.approx(left.tolist()[::-1])
 
 
-@settings(deadline=None)
 @given(tiling=tilings())
 def test_two_dimensional_weights_sum_to_one(tiling: tuple[int, int, int, int]) -> None:
     plan = TilePlan.make(*tiling)
