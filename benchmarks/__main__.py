@@ -10,13 +10,12 @@ import argparse
 import importlib
 import json
 import logging
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 
 from .measure import Row, machine
 
@@ -43,10 +42,7 @@ def _cell(value: object) -> str:
 def write_json(path: Path, rows: Sequence[Row]) -> None:
     """Write rows and machine; an older file stays whole until the new one is there."""
     text = json.dumps({"machine": machine(), "rows": [row.as_dict() for row in rows]}, indent=1) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    os.replace(file.name, path)
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from ..adapters.targets import Shape, adapter_shapes
 from ..adapters.weight_diff import apply_diff, diff_names, export_diff, listed
 from ..errors import AlloSR2Error
+from ..files import write_atomically
 from ..networks.codecs import Codec, build_codec, codec_params
 from ..networks.patch_autoencoder import PatchAutoencoder
 from ..networks.registry import HOST_NETWORKS, NullFlux, build_network, strict
@@ -303,18 +304,15 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
 
     Raises AlloSR2Error when the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def write(partial: Path) -> None:
+        save_file(dict(tensors), partial, metadata=dict(metadata))
+        partial.chmod(0o644)  # safetensors writes for the owner alone
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
-        temporary.chmod(0o644)  # safetensors writes for the owner alone
-        with temporary.open("r+b") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, write)
     except (OSError, SafetensorError) as error:
         raise AlloSR2Error(f"{path}: could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _rounded(module: M, dtype: torch.dtype) -> M:

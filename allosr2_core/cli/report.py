@@ -1,16 +1,15 @@
 """What `upscale` says of its pictures: a line each, a summary, and the same as JSON."""
 
-import contextlib
 import json
 import os
 import sys
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import AlloSR2Error
+from ..files import write_atomically
 from .names import Job
 from .survey import Planned
 
@@ -111,20 +110,13 @@ def check_json_file(path: Path, jobs: Sequence[Job], others: Sequence[Path]) -> 
 
 def write_json(path: Path, text: str) -> None:
     """Write the summary, whole or not at all; AlloSR2Error where it cannot be."""
-    goal = Path(os.path.realpath(path))
-    partial = goal.with_name(f".{uuid.uuid4().hex[:8]}.part")
     try:
-        if goal.exists() and not goal.is_file():  # a pipe or /dev/null
-            goal.write_text(text)
-            return
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text)
-        os.replace(partial, goal)
+        if path.exists() and not path.is_file():  # a pipe or /dev/null
+            path.write_text(text)
+        else:
+            write_atomically(path, lambda partial: partial.write_text(text))
     except OSError as error:
         raise AlloSR2Error(f"{path}: the summary could not be written: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def peak_memory_mib() -> float | None:

@@ -21,5 +21,4 @@ Files out:
     write.py       `save_image`, `save_frames`, and what can be written at all
     metadata.py    EXIF, XMP, text, resolution: from one file into the other
     tiff_write.py  TIFF pages of 8 and 16 bits
-    atomic.py      files that appear whole or not at all
 """

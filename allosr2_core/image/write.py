@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..errors import AlloSR2Error
-from .atomic import replacing, writing
+from ..files import replacing, writing
 from .metadata import EXIF_PREFIX, Metadata, fitted
 from .png_file import png_settings, write_deep_png
 from .tiff_write import TiffWriter

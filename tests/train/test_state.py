@@ -18,7 +18,7 @@ from train.loop.state import export, find_state, load_state, load_trained_state,
 WRITER = """
 import sys, torch
 from pathlib import Path
-from train.state import save_state
+from train.loop.state import save_state
 path, step = Path(sys.argv[1]), 0
 while True:
     tensors = {"a": torch.full((1_000_000,), float(step))}

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 
 from ..config import Config
 from .degradation import SCALE, STRENGTHS, degrade, filter2d, gaussian_kernel
@@ -57,15 +58,16 @@ def decode_cached(path: Path, cache: Path) -> np.ndarray:
     key = hashlib.sha256(f"{place}/{status.st_size}/{status.st_mtime_ns}".encode()).hexdigest()[:12]
     target = cache / f"{path.stem}-{key}.npy"
     if not target.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as image:
             rgb = ImageOps.exif_transpose(image).convert("RGB")
         if path.name in noisy_names():
             rgb = rgb.resize((rgb.width // 2, rgb.height // 2), Image.Resampling.BOX)
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.save(file, np.asarray(rgb))
-        temporary.replace(target)
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as file:  # NumPy gives a bare path its own suffix
+                np.save(file, np.asarray(rgb))
+
+        write_atomically(target, write)
     return np.load(target, mmap_mode="r")
 
 

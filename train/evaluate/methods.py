@@ -8,7 +8,6 @@ the reference, and METRICS_VERSION.
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 import allosr2_core
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 from allosr2_core.upscaler import Upscaler
@@ -126,10 +126,8 @@ class ResultStore:
         path = self._path(key, ".json")
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(json.dumps({n: None if v != v else v for n, v in values.items()}))
-        os.replace(scratch, path)
+        text = json.dumps({n: None if v != v else v for n, v in values.items()})
+        write_atomically(path, lambda partial: partial.write_text(text))
 
     def load_picture(self, key: str) -> Tensor | None:
         """Stored restored picture 1,3,H,W."""

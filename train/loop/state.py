@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 
 STATE = "state.pt"
 """Name of the resumable state in a stage's folder."""
 RECORD = "training.json"
 """Beside the modules of an unpacked checkpoint: how it was trained."""
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` fills a temporary file, which is synced and renamed: a kill leaves the old file or the new one."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        write(temporary)
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
@@ -39,7 +40,7 @@ from ..evaluate.crops import evenly
 from ..loop.loop import run_stage
 from ..loop.preview import centre, tile_rows
 from ..loop.run_log import LOG
-from ..loop.state import load_export, write_atomically
+from ..loop.state import load_export
 from ..metrics import MetricSuite, load_metric_suite
 from ..models.build import CODEC_EXPORT, PRIOR_EXPORT
 from ..stages.prior import flow_matching_error

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 
 from ..loop.run_log import LOG
-from ..loop.state import STATE, load_state, write_atomically
+from ..loop.state import STATE, load_state
 from ..stages.registry import STAGES
 
 log = logging.getLogger(__name__)

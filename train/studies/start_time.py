@@ -22,6 +22,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 from allosr2_core.finish import finish
 from allosr2_core.upscale import Backend, decode, encode, estimate_t, prepare, restore
 from allosr2_core.upscaler import Upscaler
@@ -30,7 +31,6 @@ from ..data.degradation import SCALE, STRENGTHS
 from ..data.sources.photos import load_split
 from ..evaluate.crops import evenly, load_photos, low_resolution
 from ..evaluate.run import choices
-from ..loop.state import write_atomically
 from ..metrics import psnr_y, quantise
 from ..perceptual.networks import load_st_lpips
 

