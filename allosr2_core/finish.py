@@ -15,10 +15,10 @@ from torch.nn import functional
 from .detail import lost_detail
 from .errors import AlloSR2Error
 from .image.color import match_color
-from .image.geometry import crop, resize_bicubic
-from .image.resample import resample
+from .image.geometry import resize_bicubic
 from .image.windowed_bicubic import Enlarged, Kernel
 from .layout import Layout
+from .tiling.exact import Window
 
 RANGE_SIDE = 9
 """px of the input around a pixel that its result is limited by. Wider than a JPEG block (8): one block is no range."""
@@ -52,16 +52,15 @@ class Target:
         mask = self.mask if self.mask is None or self.mask.shape[0] == 1 else self.mask[here]
         return Target(self.layout, self.source[here], None if self.alpha is None else self.alpha[here], mask)
 
+    def window(self) -> Window:
+        """The one picture enlarged and padded, as `pipeline.encode` asks for it."""
+        layout = self.layout
+        size = layout.restored_height, layout.restored_width, layout.padded_height, layout.padded_width
+        return Enlarged(self.source, *size).window
 
-def finish(pixels: Tensor, target: Target, color: str) -> Tensor:
-    """Decoded and still padded pictures [B, H', W', 3] in [0, 1] -> the result [B, height, width, 3 or 4]."""
-    layout, channels = target.layout, 3 if target.alpha is None else 4
-    out = torch.empty(pixels.shape[0], layout.height, layout.width, channels)
-    for number, item in enumerate(pixels.split(1)):
-        restored = crop(item, layout.restored_height, layout.restored_width)
-        out[number, ..., :3] = resample(restored, layout.height, layout.width)[0]
-        settle(out[number], target.item(number), color)
-    return out
+    def empty(self, *batch: int) -> Tensor:
+        """Memory for a result, [*batch, height, width, 3 or 4]."""
+        return torch.empty(*batch, self.layout.height, self.layout.width, 3 if self.alpha is None else 4)
 
 
 def settle(result_HWC: Tensor, target: Target, color: str) -> None:
@@ -74,7 +73,7 @@ def settle(result_HWC: Tensor, target: Target, color: str) -> None:
     bilinearly, so that the edge of one of the input's size is one input pixel wide. A grey input (R = G = B) gives the
     luma of its result. Alpha is enlarged bicubically.
     """
-    layout, source, rgb_HWC = target.layout, target.source, result_HWC[..., :3]
+    layout, source, rgb_HWC = target.layout, target.source, result_HWC[..., :3].clamp_(0.0, 1.0)
     height, width = layout.height, layout.width
     if layout.reduced:
         lost = Enlarged(lost_detail(source, rgb_HWC[None]), height, width, kernel=Kernel.SIGNED)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .image.resample import Placed
+
 
 def lend(result_HWC: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
     """Maps [1, C, h, w] for some (C, h, w), channels last and row after row, with values to be written first.
@@ -28,19 +30,35 @@ def lend(result_HWC: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Ten
     return maps
 
 
-class Receding:
-    """A map that was lent its memory by the result that is now made from it, from the top."""
+class Receding(Placed):
+    """A map that was lent its memory by the result that is now made from it, from the top: its windows, and the sink.
 
-    def __init__(self, z_1Chw: Tensor, result_HWC: Tensor) -> None:
-        self.z, self.result, self.first = z_1Chw, result_HWC, 0
+    Args:
+        z_1Chw: the map.
+        result_HWC: (H, W, 3 or 4); the pieces go into the first three channels.
+        down: pixels along one side of a cell of the map.
+        radius: cells around a piece that it is made of.
+    """
+
+    def __init__(self, z_1Chw: Tensor, result_HWC: Tensor, down: int, radius: int) -> None:
+        super().__init__(result_HWC[..., :3])
+        self.z, self.whole_HWC, self.down, self.radius, self.first = z_1Chw, result_HWC, down, radius, 0
 
     def window(self, rows: slice, cols: slice) -> Tensor:
-        """Some rows and columns; of the rows, those that `make_room` was told to keep."""
+        """Some rows and columns; of the rows, those that the pieces to come are made of."""
         return self.z[:, :, rows.start - self.first : rows.stop - self.first, cols]
 
-    def make_room(self, written: int, needed: int) -> None:
+    def put(self, top: int, left: int, piece_hwC: Tensor) -> None:
+        """One piece, row by row from the top; rows of the map that it would overwrite are moved out of the way."""
+        height, width = self.whole_HWC.shape[:2]
+        bottom, right = top + piece_hwC.shape[0], left + piece_hwC.shape[1]
+        if bottom < height or right < width:  # after the last piece the map is not asked for
+            self._make_room(min(bottom, height), max(0, top // self.down - self.radius))
+        super().put(top, left, piece_hwC)
+
+    def _make_room(self, written: int, needed: int) -> None:
         """Before the result's rows up to `written` (excluded) are written, with the map's from `needed` to be kept."""
-        kept = self.z[:, :, needed - self.first :]
-        lent = kept.untyped_storage().data_ptr() == self.result.untyped_storage().data_ptr()
-        if lent and kept.data_ptr() < self.result.data_ptr() + written * self.result[0].numel() * kept.element_size():
+        kept, result = self.z[:, :, needed - self.first :], self.whole_HWC
+        lent = kept.untyped_storage().data_ptr() == result.untyped_storage().data_ptr()
+        if lent and kept.data_ptr() < result.data_ptr() + written * result[0].numel() * kept.element_size():
             self.z, self.first = kept.clone(memory_format=torch.channels_last), needed

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 
 from .measure import Row, with_peak
 
@@ -20,7 +20,7 @@ TRAINED = "at 4"
 
 def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """A row for each factor, for each side of the (square) input in px."""
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
     generator = torch.Generator().manual_seed(0)
     upscaler.upscale(torch.rand(1, 64, 64, 3, generator=generator))  # warm
     for side in sizes or ((96,) if quick else (256, 512)):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 
 from .measure import MEBI, Row, with_peak
 
@@ -23,7 +23,7 @@ SCALE = 4
 
 def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """A row for each side of the (square) result: seconds a megapixel and MiB besides the result."""
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
     generator = torch.Generator().manual_seed(0)
     upscaler.upscale(torch.rand(1, 64, 64, 3, generator=generator))  # warm
     for side in sizes or (QUICK_SIDES if quick else SIDES):

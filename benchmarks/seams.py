@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
+from allosr2_core.layout import flow_plan
+from allosr2_core.pipeline import Pipeline
 from allosr2_core.tiling.blended import TilePlan
-from allosr2_core.upscale import flow_plan
-from allosr2_core.upscaler import Upscaler
 from train.data.degradation import SCALE
 from train.data.sources.photos import load_split
 from train.evaluate.crops import evenly, load_photos, low_resolution
@@ -36,7 +36,7 @@ PHOTOS, QUICK_PHOTOS = 16, 4
 
 def run(quick: bool) -> list[Row]:
     """For each overlap the medians over photographs, tiled and untiled."""
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
     found: dict[int, list[dict[str, float]]] = {overlap: [] for overlap in OVERLAPS}
     for lr in _pictures(QUICK_PHOTOS if quick else PHOTOS):
         with torch.inference_mode():
@@ -65,7 +65,7 @@ def _pictures(count: int) -> Iterator[Tensor]:
             yield lr[:, :side, :side]
 
 
-def _plan(upscaler: Upscaler, overlap: int) -> TilePlan:
+def _plan(upscaler: Pipeline, overlap: int) -> TilePlan:
     """The tiles, in px of the result."""
     down = upscaler.config.latent_downscale
     return flow_plan(upscaler.config, SIDE // down, SIDE // down, TILE, overlap).scaled(down)

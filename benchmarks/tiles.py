@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
-from allosr2_core.upscale import flow_plan
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.layout import flow_plan
+from allosr2_core.pipeline import Pipeline
 
 from .measure import Row, in_turns, medians, with_peak
 
@@ -31,7 +31,7 @@ COMPILED = "1 at a time, compiled"
 
 def run(quick: bool) -> list[Row]:
     """A row for each way: seconds for four tiles, and the MiB the process grows by."""
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
     cells = (QUICK_SIDE if quick else SIDE) // upscaler.config.latent_downscale
     plan = flow_plan(upscaler.config, cells, cells, QUICK_SIDE // 2 if quick else 0, 0 if quick else 64)
     z = torch.randn(TILES, upscaler.config.latent_channels, plan.tile_height, plan.tile_width)

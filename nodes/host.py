@@ -6,9 +6,8 @@ The mathematics is in allosr2_core; this file only hands it functions that run o
 from __future__ import annotations
 
 import copy
-import functools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,13 @@ from torch import Tensor
 from ..allosr2_core.checkpoint.format import EMBEDDED_NAME, embedded_path
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.flow import VelocityFn
+from ..allosr2_core.layout import Layout, count_ticks, flow_plan
+from ..allosr2_core.pipeline import Backend, check_finite, sink_into
+from ..allosr2_core.pipeline import decode as core_decode
+from ..allosr2_core.pipeline import encode as core_encode
+from ..allosr2_core.pipeline import step as core_step
 from ..allosr2_core.tiling.blended import tile_count, tiled_apply
-from ..allosr2_core.tiling.exact import exact_tile_count, exact_tiled
-from ..allosr2_core.upscale import Backend, Prepared, Tick, check_finite, check_pixels, count_ticks, flow_plan
-from ..allosr2_core.upscale import encode as core_encode
-from ..allosr2_core.upscale import restore as core_restore
+from ..allosr2_core.tiling.exact import Tick, Window, exact_tile_count, window_of
 from . import host_kl
 from .host_memory import with_less
 
@@ -114,20 +115,19 @@ def check_fit(spec: Spec, vae: VAE, model: ModelPatcher | None = None) -> None:
             raise AlloSR2Error(f"{spec.name!r} needs the {kind} that the AlloSR2 Loader hands out; got another one")
 
 
-def encode(vae: VAE, pixels: Tensor, config: AlloSR2Config, tick: Tick) -> Tensor:
-    """Prepared pixels [B, H, W, 3] -> scaled latents [B, C, h, w] on the host's intermediate device.
+def encode(vae: VAE, layout: Layout, window: Window, config: AlloSR2Config, tick: Tick) -> Tensor:
+    """One enlarged picture by windows -> scaled latents [1, C, h, w].
 
-    A local encoder is tiled exactly; any other sees each picture whole.
+    A local encoder is tiled exactly; any other sees the picture whole.
     """
+    backend = _backend(vae, config)
     if _is_local(vae):
         _load(vae, vae.memory_used_encode((1, 3, config.tile_size, config.tile_size), vae.vae_dtype))
-        backend = _backend(vae)
-        z = with_less(lambda tile: core_encode(backend, pixels, config, tile, tick), config.tile_size, SMALLEST_TILE)
-    else:
-        check_pixels(pixels)
-        check = comfy.model_management.throw_exception_if_processing_interrupted
-        z = torch.cat([_then(tick, host_kl.encode(vae, item, check)) for item in pixels.split(1)])
-    return (z - config.latent_shift) * config.latent_scale
+    return with_less(
+        lambda tile: core_encode(backend, config, layout, window, tile=tile, tick=tick),
+        config.tile_size,
+        SMALLEST_TILE if _is_local(vae) else config.tile_size,
+    )
 
 
 def without_patches(vae: VAE) -> VAE:
@@ -139,9 +139,9 @@ def without_patches(vae: VAE) -> VAE:
     return plain
 
 
-def encode_ticks(prepared: Prepared, config: AlloSR2Config) -> int:
+def encode_ticks(layout: Layout, config: AlloSR2Config) -> int:
     """How often `encode` ticks."""
-    return prepared.pixels.shape[0] * count_ticks(prepared.target.layout, config, 0, 0)[0]
+    return count_ticks(layout, config, 0, 0)[0]
 
 
 def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int], prompt: Prompt | None = None) -> VelocityFn:
@@ -163,7 +163,7 @@ def velocity(model: ModelPatcher, latent_shape: tuple[int, int, int, int], promp
     return evaluate
 
 
-def restore(
+def step(
     model: ModelPatcher,
     z_lr: Tensor,
     t: Tensor,
@@ -176,7 +176,7 @@ def restore(
     shifted: bool = False,
     tick: Tick,
 ) -> Tensor:
-    """The one step on a host MODEL; tile, overlap: px of the result. shifted: see the core's `restore`.
+    """The one step on a host MODEL; tile, overlap: px of the result. shifted: see the core's `step`.
 
     With tile 0, what is automatic is halved and tried again each time the device runs out of memory.
     """
@@ -187,7 +187,7 @@ def restore(
     def attempt(size: int) -> Tensor:
         automatic = tile == 0 and size == config.tile_size
         tiles = {"tile": 0 if automatic else size, "overlap": overlap, "shifted": shifted}
-        return core_restore(evaluate, z_lr, t, config, realism, **tiles, tick=tick)
+        return core_step(evaluate, z_lr, t, config, realism, **tiles, tick=tick)
 
     return attempt(tile) if tile else with_less(attempt, config.tile_size, SMALLEST_TILE)
 
@@ -215,39 +215,51 @@ def _model_conds(base: BaseModel, prompt: Prompt, z: Tensor) -> dict[str, Any]:
     return {k: v.process_cond(batch_size=z.shape[0], device=z.device, area=None).cond for k, v in found.items()}
 
 
-def decode(vae: VAE, latent_BChw: Tensor, *, tile: int, exact: bool) -> Iterator[Tensor]:
-    """Raw latents -> pixels [1, H, W, 3] in 0..1, one picture after the other, with progress. tile: px, 0 = automatic.
+def decoder(
+    vae: VAE, latent_BChw: Tensor, layout: Layout, *, tile: int, exact: bool
+) -> Callable[[Tensor, Tensor], None]:
+    """A function of raw latents [1, C, h, w] and a result [H, W, 3 or 4] that decodes one picture into the other.
 
-    exact: a local decoder (the embedded checkpoint's) is tiled with real surroundings, so that the result is that of
-    one pass over the whole; any other VAE makes that one pass (KL autoencoders in strips, when memory is short).
-    Otherwise overlapping tiles are blended.
+    latent: all pictures that will be decoded; one progress bar counts them. tile: px, 0 = automatic. exact: a local
+    decoder (the embedded checkpoint's) is tiled with real surroundings, so that the result is that of one pass over the
+    whole; any other VAE makes that one pass (KL autoencoders in strips, when memory is short). Otherwise overlapping
+    tiles are blended.
     """
-    batch = latent_BChw.shape[0]
+    batch, channels, height, width = latent_BChw.shape
     if exact and not _is_local(vae):
-        tick, check = Ticker(batch), comfy.model_management.throw_exception_if_processing_interrupted
-        for item in latent_BChw.split(1):
-            yield _then(tick, host_kl.decode(vae, item, check))
-        return
+        whole, check = Ticker(batch), comfy.model_management.throw_exception_if_processing_interrupted
+
+        def decode_whole(z: Tensor, result: Tensor) -> None:
+            _put(host_kl.decode(vae, z, check), result, layout)
+            whole()
+
+        return decode_whole
     down = int(vae.spacial_compression_decode())
-    height, width = latent_BChw.shape[-2:]
-    tile = tile or _decode_tile(vae, latent_BChw.shape[1], down)
-    run, cells = _backend(vae).decode, max(1, tile // down)
-    _load(vae, vae.memory_used_decode((1, latent_BChw.shape[1], min(cells, height), min(cells, width)), vae.vae_dtype))
+    tile = tile or _decode_tile(vae, channels, down)
+    backend, cells = _backend(vae), max(1, tile // down)
+    _load(vae, vae.memory_used_decode((1, channels, min(cells, height), min(cells, width)), vae.vae_dtype))
     shared = min(BLEND_OVERLAP // down, cells // 2)
     count = exact_tile_count(height, width, cells) if exact else tile_count(height, width, cells, shared)
     tick = Ticker(batch * count)
 
-    def attempt(item: Tensor, tile: int) -> Tensor:
-        cells = max(1, tile // down)
-        if exact:
-            return exact_tiled(run, item, cells, vae.first_stage_model.decoder_radius, down, tick)
-        return tiled_apply(run, item, cells, shared, scale_out=down, tick=tick)
+    def decode_exactly(z: Tensor, result: Tensor) -> None:
+        def attempt(tile: int) -> None:
+            sink, side = sink_into(result, layout), max(1, tile // down)
+            core_decode(backend, layout, window_of(z), sink, down=down, side=side, tick=tick)
 
-    for item in latent_BChw.split(1):
-        one = functools.partial(attempt, item)
-        pixels_1CHW = with_less(one, tile, SMALLEST_TILE) if exact else one(tile)
+        with_less(attempt, tile, SMALLEST_TILE)
+
+    def decode_blended(z: Tensor, result: Tensor) -> None:
+        pixels_1CHW = tiled_apply(backend.decode, z, cells, shared, scale_out=down, tick=tick)
         check_finite(pixels_1CHW, "the decoder's output")
-        yield vae.process_output(pixels_1CHW).movedim(1, -1)
+        _put(vae.process_output(pixels_1CHW).movedim(1, -1), result, layout)
+
+    return decode_exactly if exact else decode_blended
+
+
+def _put(pixels_1HWC: Tensor, result: Tensor, layout: Layout) -> None:
+    """A whole decoded picture into its result, without the padding."""
+    sink_into(result, layout).put(0, 0, pixels_1HWC[0, : layout.restored_height, : layout.restored_width])
 
 
 def _decode_tile(vae: VAE, channels: int, down: int) -> int:
@@ -260,19 +272,31 @@ def _decode_tile(vae: VAE, channels: int, down: int) -> int:
     return tile
 
 
-def _backend(vae: VAE) -> Backend:
-    """The VAE's first stage as functions of one item: pixels in [-1, 1], raw latents. Load it first."""
-    network = vae.first_stage_model
+def _backend(vae: VAE, config: AlloSR2Config | None = None) -> Backend:
+    """The VAE's first stage as functions of one item, load it first: pixels in [-1, 1], raw latents.
 
-    def through(call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda x: call(x.to(vae.device, vae.vae_dtype)).to(vae.output_device).float()
+    With a configuration, the latents that are encoded are scaled.
+    """
+    network = vae.first_stage_model
+    scale, shift = (1.0, 0.0) if config is None else (config.latent_scale, config.latent_shift)
+
+    def encode(x: Tensor) -> Tensor:
+        if _is_local(vae):
+            z = network.encode(x.to(vae.device, vae.vae_dtype)).to(vae.output_device).float()
+        else:
+            check = comfy.model_management.throw_exception_if_processing_interrupted
+            z = host_kl.encode(vae, x.movedim(1, -1) * 0.5 + 0.5, check)
+        return (z - shift) * scale
+
+    def decode(z: Tensor) -> Tensor:
+        return network.decode(z.to(vae.device, vae.vae_dtype)).to(vae.output_device).float()
 
     return Backend(
-        encode=through(network.encode),
+        encode=encode,
         velocity=_no_velocity,
-        decode=through(network.decode),
-        encoder_radius=getattr(network, "encoder_radius", 0),
-        decoder_radius=getattr(network, "decoder_radius", 0),
+        decode=decode,
+        encoder_radius=network.encoder_radius if _is_local(vae) else None,
+        decoder_radius=network.decoder_radius if _is_local(vae) else None,
     )
 
 
@@ -283,11 +307,6 @@ def _no_velocity(z: Tensor, t: Tensor) -> Tensor:
 def _is_local(vae: VAE) -> bool:
     """True for a first stage with a finite receptive field, which it then states."""
     return hasattr(vae.first_stage_model, "encoder_radius") and hasattr(vae.first_stage_model, "decoder_radius")
-
-
-def _then(tick: Tick, result: Tensor) -> Tensor:
-    tick()
-    return result
 
 
 def _load(vae: VAE, memory: float) -> None:

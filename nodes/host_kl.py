@@ -13,13 +13,13 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ..allosr2_core.tiling.exact import Tick
 from ..allosr2_core.tiling.kl_strips import can_stream, streamed_decode, streamed_encode
 from .host_memory import with_less
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
 
-Tick = Callable[[], None]
 PASS_SHARE, BUDGET_SHARE = 0.7, 0.4
 """Parts of the free memory: what the host's own pass may need, and what the feature maps of strips may take."""
 SMALLEST_BUDGET = 2**24

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from comfy_api.latest import io
 
-from ..allosr2_core.upscale import count_ticks, estimate_t, prepare
+from ..allosr2_core.layout import count_ticks
+from ..allosr2_core.pipeline import prepare
+from ..allosr2_core.start_time import estimate_t
 from . import host
 from .conditioning import prompt_for
 from .latent import latent
@@ -131,12 +134,14 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         size = {"scale": None if target_long_edge else scale, "long_edge": target_long_edge or None}
         if mask is not None:
             refuse_alpha_as_mask(image, mask)
-        prepared = prepare(image, config, **size, mask=mask)
-        _, steps, _ = count_ticks(prepared.target.layout, config, tile, overlap)
-        tick = host.Ticker(host.encode_ticks(prepared, config) + image.shape[0] * steps)
-        z_lr = host.encode(vae, prepared.pixels, config, tick)
+        target = prepare(image.cpu(), config, **size, mask=None if mask is None else mask.cpu())
+        layout, pictures = target.layout, range(image.shape[0])
+        _, steps, _ = count_ticks(layout, config, tile, overlap)
+        tick = host.Ticker(len(pictures) * (host.encode_ticks(layout, config) + steps))
+        windows = (target.item(number).window() for number in pictures)
+        z_lr = torch.cat([host.encode(vae, layout, window, config, tick) for window in windows])
         method = config.t_method if t is None else "manual"
         times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
         tiles = {"tile": tile, "overlap": overlap, "shifted": shifted_grid}
-        z_hr = host.restore(model, z_lr, times, config, prompt=prompt, realism=realism, **tiles, tick=tick)
-        return io.NodeOutput(latent(model.model.process_latent_out(z_hr), prepared.target))
+        z_hr = host.step(model, z_lr, times, config, prompt=prompt, realism=realism, **tiles, tick=tick)
+        return io.NodeOutput(latent(model.model.process_latent_out(z_hr), target))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.flow import t_from_rho
 from ..allosr2_core.image.geometry import crop, resize_bicubic, split_alpha
-from ..allosr2_core.upscale import METHODS, Prepared, TimestepEstimate, estimate_t, prepare
+from ..allosr2_core.pipeline import prepare
+from ..allosr2_core.start_time import METHODS, TimestepEstimate, estimate_t
 from . import host
 from .sockets import allosr2_input, scale_input, vae_input
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..allosr2_core.checkpoint.config import AlloSR2Config
+    from ..allosr2_core.finish import Target
+    from ..allosr2_core.layout import Layout
     from .spec import Spec
 
 AUTO = "auto"
@@ -95,37 +99,38 @@ class SNRTimestepEstimate(io.ComfyNode):
             raise AlloSR2Error("expected an image on hr_reference for the method 'paired'; nothing is connected")
         host.check_fit(allosr2, vae)
         config, method = allosr2.config, allosr2.config.t_method if method == AUTO else method
-        prepared, z_hr = prepare(image, config, scale=scale), None
-        ticks = host.encode_ticks(prepared, config)
+        target, z_hr = prepare(image.cpu(), config, scale=scale), None
+        layout, pictures = target.layout, range(image.shape[0])
+        ticks = len(pictures) * host.encode_ticks(layout, config)
         paired = method == "paired" and hr_reference is not None
         tick = host.Ticker(2 * ticks if paired else ticks)
         if paired:
-            z_hr = host.encode(host.without_patches(vae), _reference(hr_reference, prepared), config, tick).cpu()
-        z_lr = host.encode(vae, prepared.pixels, config, tick).cpu()
+            plain, truth = host.without_patches(vae), _reference(hr_reference.cpu(), target)
+            z_hr = torch.cat([host.encode(plain, layout, layout.window(one), config, tick) for one in truth.split(1)])
+        windows = (target.item(number).window() for number in pictures)
+        z_lr = torch.cat([host.encode(vae, layout, window, config, tick) for window in windows])
         estimate = estimate_t(z_lr, config, allosr2.snr_head, method, z_hr=z_hr, manual=manual_t)
         return io.NodeOutput(
             float(estimate.t.mean()),
             float(estimate.snr_db.mean()),
             estimate.report,
-            _picture(estimate, prepared, config),
+            _picture(estimate, layout, config),
         )
 
 
-def _reference(image: Tensor, prepared: Prepared) -> Tensor:
-    """The true picture at the restored picture's size, padded, repeated over the batch if there is only one."""
+def _reference(image: Tensor, target: Target) -> Tensor:
+    """The true picture at the restored picture's size, repeated over the batch if there is only one."""
     rgb, _ = split_alpha(image)
-    batch = prepared.pixels.shape[0]
+    batch, layout = target.source.shape[0], target.layout
     if rgb.shape[0] not in (1, batch):
         raise AlloSR2Error(f"expected 1 or {batch} images on hr_reference; got {rgb.shape[0]}")
-    layout = prepared.target.layout
-    rgb = resize_bicubic(rgb, layout.restored_height, layout.restored_width).expand(batch, -1, -1, -1)
-    return layout.padded(rgb)
+    return resize_bicubic(rgb, layout.restored_height, layout.restored_width).expand(batch, -1, -1, -1)
 
 
-def _picture(estimate: TimestepEstimate, prepared: Prepared, config: AlloSR2Config) -> Tensor:
+def _picture(estimate: TimestepEstimate, layout: Layout, config: AlloSR2Config) -> Tensor:
     """The local t* as a grey picture [B, H, W, 3] of the result's size; white is the checkpoint's t_max."""
     t_B1hw = (t_from_rho(estimate.map) / config.t_max).clamp(0.0, 1.0)[:, None].float()
-    t_B1HW = F.interpolate(t_B1hw, size=prepared.pixels.shape[1:3], mode="bilinear", align_corners=False)
-    layout = prepared.target.layout
+    size = layout.padded_height, layout.padded_width
+    t_B1HW = F.interpolate(t_B1hw, size=size, mode="bilinear", align_corners=False)
     t_BHW1 = crop(t_B1HW.movedim(1, -1), layout.restored_height, layout.restored_width)
     return resize_bicubic(t_BHW1, layout.height, layout.width).repeat(1, 1, 1, 3)

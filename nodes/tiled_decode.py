@@ -8,8 +8,9 @@ import torch
 from comfy_api.latest import io
 
 from ..allosr2_core.errors import AlloSR2Error
-from ..allosr2_core.finish import finish
+from ..allosr2_core.finish import settle
 from ..allosr2_core.image.color import COLOR_METHODS
+from ..allosr2_core.layout import Layout
 from . import host
 from .latent import KEY, target_of
 from .sockets import tile_input, vae_input
@@ -62,8 +63,14 @@ class TiledDecode(io.ComfyNode):
     def execute(cls, vae: VAE, latent: dict[str, Any], tile: int, mode: str, color: str) -> io.NodeOutput:
         if mode not in MODES:
             raise AlloSR2Error(f"expected mode to be one of {MODES}; got {mode!r}")
-        target = target_of(latent, int(vae.spacial_compression_decode())) if KEY in latent else None
-        pictures = []
-        for number, pixels in enumerate(host.decode(vae, latent["samples"], tile=tile, exact=mode == "exact")):
-            pictures.append(pixels if target is None else finish(pixels, target.item(number), color))
-        return io.NodeOutput(torch.cat(pictures))
+        samples, down = latent["samples"], int(vae.spacial_compression_decode())
+        target = target_of(latent, down) if KEY in latent else None
+        height, width = (side * down for side in samples.shape[-2:])
+        layout = Layout.plain(height, width) if target is None else target.layout
+        pictures = torch.empty(samples.shape[0], height, width, 3) if target is None else target.empty(samples.shape[0])
+        decode = host.decoder(vae, samples, layout, tile=tile, exact=mode == "exact")
+        for number, (z, picture) in enumerate(zip(samples.split(1), pictures, strict=True)):
+            decode(z, picture)
+            if target is not None:
+                settle(picture, target.item(number), color)
+        return io.NodeOutput(pictures)

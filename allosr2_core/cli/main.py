@@ -17,8 +17,8 @@ from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
 from ..errors import AlloSR2Error
 from ..image.color import COLOR_METHODS
-from ..upscale import DEFAULT_OVERLAP
-from ..upscaler import Upscaler
+from ..layout import DEFAULT_OVERLAP
+from ..pipeline import Pipeline
 from . import values as types
 from .adapters import add_commands
 from .names import FORMATS
@@ -190,17 +190,17 @@ def _run_upscale(options: argparse.Namespace) -> int:
     return OK if good else SOME_FAILED
 
 
-def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None) -> Upscaler:
+def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None) -> Pipeline:
     """The networks of a standalone checkpoint, or of an adapter on the files of its base."""
     if checkpoint.config.adapter:
         if transformer is None or vae is None:
             raise AlloSR2Error(
                 f"expected --transformer FILE and --vae FILE: the checkpoint is an adapter for {checkpoint.config.base}"
             )
-        return Upscaler.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae))
+        return Pipeline.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae))
     if transformer is not None or vae is not None:
         raise AlloSR2Error("expected no --transformer and no --vae: the checkpoint has its own")
-    return Upscaler.from_checkpoint(checkpoint)
+    return Pipeline.from_checkpoint(checkpoint)
 
 
 def _complain(message: str) -> None:

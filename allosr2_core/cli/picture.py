@@ -14,7 +14,7 @@ from ..image.geometry import split_alpha
 from ..image.metadata import Metadata
 from ..image.read import LoadedImage, load_image
 from ..image.write import Frame, SaveOptions, save_frames, save_image
-from ..upscaler import Upscaler
+from ..pipeline import Pipeline
 from .compare import compare_strip
 from .names import FORMATS
 from .progress import Progress
@@ -26,7 +26,7 @@ from .survey import Planned
 class Worker:
     """Restores pictures, one after the other, all in the same way."""
 
-    upscaler: Upscaler
+    upscaler: Pipeline
     settings: UpscaleSettings
     output: OutputSettings
     mask_1HW: Tensor | None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class UpscaleSettings:
-    """What `upscale` does to every picture; the fields are arguments of `Upscaler.upscale`."""
+    """What `upscale` does to every picture; the fields are arguments of `Pipeline.upscale`."""
 
     scale: float | None
     """Factor above 0, or None when long_edge is given."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import AlloSR2Error
-from ..upscaler import Upscaler
+from ..pipeline import Pipeline
 from .mask import load_mask
 from .paths import Inputs
 from .picture import Worker
@@ -31,7 +31,7 @@ class Request:
     checkpoint: Path
 
 
-def upscale_pictures(request: Request, load_upscaler: Callable[[], Upscaler]) -> bool:
+def upscale_pictures(request: Request, load_upscaler: Callable[[], Pipeline]) -> bool:
     """Restore every picture of a request; whether all went well.
 
     What the headers already rule out is said first. load_upscaler is called once, when there is work. Raises

@@ -18,8 +18,21 @@ BLOCK = 256
 """Side, px, of the pieces `resample` cuts a stored picture into."""
 
 
+class Placed:
+    """A result of the size of its source: the pieces beside each other."""
+
+    def __init__(self, result_HWC: Tensor) -> None:
+        self.result_HWC = result_HWC
+
+    def put(self, top: int, left: int, piece_hwC: Tensor) -> None:
+        """One piece, its first pixel at (top, left)."""
+        self.result_HWC[top : top + piece_hwC.shape[0], left : left + piece_hwC.shape[1]] = piece_hwC  # from any device
+
+
 class Resampled:
-    """The sum of the pieces that were added. Bicubic, antialiased where it reduces, edges normalised; not clamped.
+    """A result of another size: the sum of what the pieces add to it.
+
+    Bicubic, antialiased where it reduces, edges normalised; not clamped.
 
     Args:
         result_HWC: float32, the memory of the result; set to zero here.
@@ -31,10 +44,11 @@ class Resampled:
         self.rows = _Axis(height, result_HWC.shape[0])
         self.columns = _Axis(width, result_HWC.shape[1])
 
-    def add(self, top: int, left: int, piece_hwC: Tensor) -> None:
+    def put(self, top: int, left: int, piece_hwC: Tensor) -> None:
         """One piece of the source, its first pixel at (top, left); every pixel of the source once."""
         rows, weight_Rh = self.rows.share(top, top + piece_hwC.shape[0])
         columns, weight_Cw = self.columns.share(left, left + piece_hwC.shape[1])
+        piece_hwC = piece_hwC.to(self.result_HWC.device)
         across_hCc = torch.einsum("Cw,hwc->hCc", weight_Cw.to(piece_hwC.device), piece_hwC)
         self.result_HWC[rows, columns] += torch.einsum("Rh,hCc->RCc", weight_Rh.to(piece_hwC.device), across_hCc)
 
@@ -49,7 +63,7 @@ def resample(image_BHWC: Tensor, height: int, width: int) -> Tensor:
         sink = Resampled(result_HWC, old_height, old_width)
         for top in range(0, old_height, BLOCK):
             for left in range(0, old_width, BLOCK):
-                sink.add(top, left, source_HWC[top : top + BLOCK, left : left + BLOCK].float())
+                sink.put(top, left, source_HWC[top : top + BLOCK, left : left + BLOCK].float())
     return result_BHWC.clamp_(0.0, 1.0)
 
 

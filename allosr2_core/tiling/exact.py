@@ -15,6 +15,8 @@ from ..errors import AlloSR2Error
 Function = Callable[[torch.Tensor], torch.Tensor]
 Window = Callable[[slice, slice], torch.Tensor]
 """Rows and columns of one item, (1, C, h, w): a slice of a stored map, or values made when they are asked for."""
+Tick = Callable[[], None]
+"""Called when a piece of the work is done: progress, and a place to stop."""
 
 
 def exact_tiled(
@@ -23,7 +25,7 @@ def exact_tiled(
     tile: int,
     radius: int,
     scale: float,
-    tick: Callable[[], None] | None = None,
+    tick: Tick | None = None,
 ) -> torch.Tensor:
     """fn(z) computed tile by tile, item by item.
 
@@ -65,7 +67,7 @@ def exact_tiles(
     tile: int,
     radius: int,
     scale: float,
-    tick: Callable[[], None] | None = None,
+    tick: Tick | None = None,
 ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
     """The same for one item, tile by tile, row by row: rows and columns of the result, and their values (1, C', r, c).
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import AlloSR2Error
+from .exact import Tick
 
-Tick = Callable[[], None]
 Conv = Callable[[Tensor], Tensor]
 STRIP_SHARE = 0.03
 """Part of the budget that the widest tensor of a strip may take; a handful are alive at a time."""

@@ -24,8 +24,8 @@ from allosr2_core.bases.registry import BASES, read_base
 from allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.cli import main as cli
 from allosr2_core.image.read import load_image
-from allosr2_core.upscale import encode, prepare, restore
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline, step
+from tests.support.parts import encoded
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
@@ -49,15 +49,14 @@ def narrow(base: str) -> tuple[dict[str, Any], dict[str, Any]]:
 class Contract:
     """What was trained, and the core on it."""
 
-    upscaler: Upscaler
+    upscaler: Pipeline
     server: ComfyServer
 
     def core_latent(self, image: str) -> Tensor:
         """Raw latents of one step from T."""
-        prepared = prepare(load_image(self.server.input / image).image_BHWC, self.upscaler.config, scale=4.0)
         with torch.inference_mode():
-            z = encode(self.upscaler.backend, prepared.pixels, self.upscaler.config)
-            z = restore(self.upscaler.backend.velocity, z, torch.tensor([T]), self.upscaler.config)
+            z, _ = encoded(self.upscaler, load_image(self.server.input / image).image_BHWC)
+            z = step(self.upscaler.backend.velocity, z, torch.tensor([T]), self.upscaler.config)
         return z / self.upscaler.config.latent_scale + self.upscaler.config.latent_shift
 
     def latent(self, workflow: Workflow, node_id: str) -> Tensor:
@@ -83,7 +82,7 @@ def contract(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> I
         shutil.move(source, server.models / folder / name)
     checkpoint = load_checkpoint(adapter)
     parts = read_base(checkpoint.config, server.models / "diffusion_models" / TRANSFORMER, server.models / "vae" / AE)
-    yield Contract(Upscaler.from_adapter(checkpoint, *parts), server)
+    yield Contract(Pipeline.from_adapter(checkpoint, *parts), server)
     for folder, (_, name) in placed.items():
         (server.models / folder / name).unlink()  # two gigabytes
 

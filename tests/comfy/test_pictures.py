@@ -13,16 +13,17 @@ from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, withou
 from allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
-from allosr2_core.upscale import encode, estimate_t, prepare
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
+from allosr2_core.start_time import estimate_t
+from tests.support.parts import encoded
 
 TOLERANCE = 2  # of 255
 SMALL = "small.safetensors"
 
 
 @pytest.fixture(scope="module")
-def upscaler(small_checkpoint: Path) -> Upscaler:
-    return Upscaler.from_checkpoint(load_checkpoint(small_checkpoint))
+def upscaler(small_checkpoint: Path) -> Pipeline:
+    return Pipeline.from_checkpoint(load_checkpoint(small_checkpoint))
 
 
 def pixels(result: WorkflowResult) -> np.ndarray:
@@ -54,7 +55,7 @@ SOCKETS = {"long_edge": "target_long_edge", "shifted": "shifted_grid"}
     ids=str,
 )
 def test_same_picture_as_the_library(
-    server: ComfyServer, upscaler: Upscaler, name: str, options: dict[str, Any]
+    server: ComfyServer, upscaler: Pipeline, name: str, options: dict[str, Any]
 ) -> None:
     inputs = {SOCKETS.get(key, key): value for key, value in options.items()}
     found = pixels(server.run(without_t(example(SMALL, name, n4=inputs))))
@@ -65,7 +66,7 @@ def test_same_picture_as_the_library(
     assert np.abs(found - expected).max() <= TOLERANCE
 
 
-def test_alpha_channel_is_kept(server: ComfyServer, upscaler: Upscaler) -> None:
+def test_alpha_channel_is_kept(server: ComfyServer, upscaler: Pipeline) -> None:
     workflow = without_t(example(SMALL, "rgba.png", n4={"image": ["20", 0]}))
     found = pixels(server.run(with_node(workflow, "20", "JoinImageWithAlpha", image=[IMAGE, 0], alpha=[IMAGE, 1])))
     expected = bytes_of(upscaler.upscale(load_image(server.input / "rgba.png").image_BHWC))
@@ -74,7 +75,7 @@ def test_alpha_channel_is_kept(server: ComfyServer, upscaler: Upscaler) -> None:
 
 
 @pytest.mark.parametrize("method", ["auto", "predicted", "calibrated", "manual"])
-def test_estimated_t_reaches_the_upscaler(server: ComfyServer, upscaler: Upscaler, method: str) -> None:
+def test_estimated_t_reaches_the_upscaler(server: ComfyServer, upscaler: Pipeline, method: str) -> None:
     found = pixels(server.run(example(SMALL, "photo.png", n3={"method": method, "manual_t": 0.45})))
     t = {"auto": None, "manual": 0.45}.get(method, method)
     expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, t=t))
@@ -82,13 +83,12 @@ def test_estimated_t_reaches_the_upscaler(server: ComfyServer, upscaler: Upscale
 
 
 def test_paired_estimate_compares_with_the_plain_encoders_latents(
-    server: ComfyServer, upscaler: Upscaler, small_checkpoint: Path
+    server: ComfyServer, upscaler: Pipeline, small_checkpoint: Path
 ) -> None:
     """z_L comes from the adapted encoder, z_H from the untouched one; the step after it sees the adapted one again."""
     image, config = load_image(server.input / "photo.png").image_BHWC, upscaler.config
-    prepared = prepare(image, config, scale=4.0)
-    plain = Upscaler.from_checkpoint(load_checkpoint(small_checkpoint), strength=0.0)
-    z_lr, z_hr = (encode(u.backend, prepared.pixels, config) for u in (upscaler, plain))
+    plain = Pipeline.from_checkpoint(load_checkpoint(small_checkpoint), strength=0.0)
+    z_lr, z_hr = (encoded(pipeline, image)[0] for pipeline in (upscaler, plain))
     estimate = estimate_t(z_lr, config, None, "paired", z_hr=z_hr)
 
     workflow = example(SMALL, "photo.png", n3={"method": "paired", "hr_reference": ["22", 0]})
@@ -109,13 +109,13 @@ def test_map_has_the_results_size(server: ComfyServer) -> None:
 
 
 @pytest.mark.parametrize("options", [{"mode": "blend", "tile": 128}, {"mode": "exact", "tile": 64}], ids=str)
-def test_decode_tiles_do_not_show(server: ComfyServer, upscaler: Upscaler, options: dict[str, Any]) -> None:
+def test_decode_tiles_do_not_show(server: ComfyServer, upscaler: Pipeline, options: dict[str, Any]) -> None:
     found = pixels(server.run(without_t(example(SMALL, "wide.png", n5=options))))
     expected = bytes_of(upscaler.upscale(load_image(server.input / "wide.png").image_BHWC))
     assert np.abs(found - expected).max() <= (TOLERANCE if options["mode"] == "exact" else 8)
 
 
-def test_colours_are_matched(server: ComfyServer, upscaler: Upscaler) -> None:
+def test_colours_are_matched(server: ComfyServer, upscaler: Pipeline) -> None:
     found = pixels(server.run(without_t(example(SMALL, "photo.png", n5={"color": "wavelet"}))))
     expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, color="wavelet"))
     assert np.abs(found - expected).max() <= TOLERANCE
@@ -151,7 +151,7 @@ def test_a_pictures_place_in_the_batch_changes_nothing(server: ComfyServer) -> N
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 6.0])
-def test_other_factors_than_the_trained_one(server: ComfyServer, upscaler: Upscaler, scale: float) -> None:
+def test_other_factors_than_the_trained_one(server: ComfyServer, upscaler: Pipeline, scale: float) -> None:
     found = pixels(server.run(without_t(example(SMALL, "photo.png", n4={"scale": scale}))))
     expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, scale=scale))
     assert found.shape == expected.shape == (round(28 * scale), round(40 * scale), 3)
@@ -194,7 +194,7 @@ def test_hidden_colours_leave_no_fringe(server: ComfyServer, hidden: int) -> Non
         assert np.abs(shown - wanted).max() <= 5
 
 
-def test_a_mask_keeps_the_plain_enlargement(server: ComfyServer, upscaler: Upscaler) -> None:
+def test_a_mask_keeps_the_plain_enlargement(server: ComfyServer, upscaler: Pipeline) -> None:
     mask = np.zeros((28, 40, 3), dtype=np.uint8)
     mask[:, 20:] = 255
     Image.fromarray(mask).save(server.input / "mask.png")

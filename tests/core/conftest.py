@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from allosr2_core.checkpoint.format import Checkpoint, load_checkpoint
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.command_line import CommandLine, save_tiny_checkpoint
 from tests.support.lora_network import Small
 from tests.support.small_checkpoint import save_small_checkpoint
@@ -42,8 +42,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def upscaler(checkpoint: Checkpoint) -> Upscaler:
-    return Upscaler.from_checkpoint(checkpoint)
+def upscaler(checkpoint: Checkpoint) -> Pipeline:
+    return Pipeline.from_checkpoint(checkpoint)
 
 
 @pytest.fixture(scope="session")

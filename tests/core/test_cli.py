@@ -13,7 +13,7 @@ from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.cli import picture as cli_picture
 from allosr2_core.cli.progress import Progress
 from allosr2_core.image.read import load_image
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.pictures import size, write_photo
 
@@ -38,7 +38,7 @@ def test_the_file_holds_what_the_library_returns(run: CommandLine, tmp_path: Pat
     arguments = {"scale": 3.0, "t": 0.3, "realism": 0.7, "tile": 32, "overlap": 8, "color": "wavelet"}
     options = [part for name, value in arguments.items() for part in (f"--{name}", value)]
     assert run.upscale(source, tmp_path / "out.png", *options, "--shifted").code == 0
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(tiny_checkpoint))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(tiny_checkpoint))
     expected = upscaler.upscale(load_image(source).image_BHWC, shifted=True, **arguments)
     written = load_image(tmp_path / "out.png").image_BHWC
     assert float((written - expected).abs().max()) <= 0.5 / 255 + 1e-6
@@ -49,13 +49,13 @@ def test_the_grid_is_shifted_when_asked_for(
     run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     asked: list[bool] = []
-    real = Upscaler.upscale
+    real = Pipeline.upscale
 
-    def upscale(self: Upscaler, *args: object, **given: object) -> torch.Tensor:
+    def upscale(self: Pipeline, *args: object, **given: object) -> torch.Tensor:
         asked.append(bool(given["shifted"]))
         return real(self, *args, **given)
 
-    monkeypatch.setattr(Upscaler, "upscale", upscale)
+    monkeypatch.setattr(Pipeline, "upscale", upscale)
     assert run.upscale(write_photo(tmp_path / "in.png"), tmp_path / "out.png", *options).code == 0
     assert asked == [bool(options)]
 

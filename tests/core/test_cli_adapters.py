@@ -15,7 +15,7 @@ from allosr2_core.bases.registry import BASES, Base, read_base
 from allosr2_core.checkpoint.format import LORA_FLOW, embedded_path, load_checkpoint
 from allosr2_core.cli import adapters as cli_adapters
 from allosr2_core.cli import main as cli
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
 from tests.support.pictures import size, write_photo
 from tests.support.tiny_base import write_base
@@ -58,12 +58,12 @@ def test_an_imported_adapter_is_the_folders(tiny: Path, capsys: pytest.CaptureFi
     config = checkpoint.config
     assert config.t_star == shifted_step_to_t(244) and config.t_method == "calibrated" and config.init == "raw"
     assert config.base == "flux1-dev" and config.network["guidance"] == 1.0
-    upscaler = Upscaler.from_adapter(
+    upscaler = Pipeline.from_adapter(
         checkpoint, *read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors")
     )
     flux, codec = read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors")
     z, t, x = torch.randn(1, 4, 4, 6), torch.tensor([0.5]), torch.rand(1, 3, 16, 16)
-    bare = Upscaler.from_adapter(
+    bare = Pipeline.from_adapter(
         checkpoint, *read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors"), 0
     )
     lora.import_lora(flux, read_peft_transformer(tiny / "flux_adapter", FLUX), "diffusion_model.")

@@ -14,7 +14,7 @@ from allosr2_core.cli.compare import compare_strip
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.metadata import Metadata
 from allosr2_core.image.read import load_image, read_header
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.command_line import CommandLine
 from tests.support.pictures import photo, png16, size, write_photo
 
@@ -75,7 +75,7 @@ def test_sixteen_bits_of_colour(run: CommandLine, tmp_path: Path, tiny_checkpoin
     values = np.random.default_rng(0).integers(0, 65536, (9, 14, 3), dtype=np.uint16)
     (tmp_path / "in.png").write_bytes(png16(values, 2))
     assert run.upscale(tmp_path / "in.png", tmp_path / "out.png").code == 0
-    expected = Upscaler.from_checkpoint(load_checkpoint(tiny_checkpoint)).upscale(
+    expected = Pipeline.from_checkpoint(load_checkpoint(tiny_checkpoint)).upscale(
         load_image(tmp_path / "in.png").image_BHWC
     )
     written = load_image(tmp_path / "out.png").image_BHWC
@@ -229,13 +229,13 @@ def test_all_frames_of_an_animation_get_one_t(
     run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     times: list[object] = []
-    real = Upscaler.upscale
+    real = Pipeline.upscale
 
-    def upscale(self: Upscaler, *args: object, **given: object) -> torch.Tensor:
+    def upscale(self: Pipeline, *args: object, **given: object) -> torch.Tensor:
         times.append(given["t"])
         return real(self, *args, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Upscaler, "upscale", upscale)
+    monkeypatch.setattr(Pipeline, "upscale", upscale)
     assert run.upscale(write_animation(tmp_path / "in.gif"), tmp_path / "out.webp", *options).code == 0
     assert len(times) == 3
     assert len(set(times)) == 1
@@ -246,15 +246,15 @@ def test_a_bad_frame_leaves_no_file_and_no_folder(
     run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    real = Upscaler.upscale
+    real = Pipeline.upscale
 
-    def upscale(self: Upscaler, *args: object, **given: object) -> torch.Tensor:
+    def upscale(self: Pipeline, *args: object, **given: object) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 2:
             raise MemoryError
         return real(self, *args, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Upscaler, "upscale", upscale)
+    monkeypatch.setattr(Pipeline, "upscale", upscale)
     outcome = run.upscale(write_animation(tmp_path / "in.gif"), tmp_path / "new" / "deep" / "out.webp")
     assert outcome.code == 1
     assert f"failed: {tmp_path / 'in.gif'}: MemoryError" in outcome.err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.command_line import CommandLine
 from tests.support.pictures import size, write_photo
 
@@ -100,10 +100,10 @@ def test_unusable_paths_return_two(run: CommandLine, tmp_path: Path, source: str
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is refused is refused before the network sees a picture."""
 
-    def upscale(self: Upscaler, *arguments: object, **given: object) -> None:
+    def upscale(self: Pipeline, *arguments: object, **given: object) -> None:
         raise AssertionError("worked on it")
 
-    monkeypatch.setattr(Upscaler, "upscale", upscale)
+    monkeypatch.setattr(Pipeline, "upscale", upscale)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.finish import BEYOND, RANGE_SIDE, Target, bounds, finish, is_grey, luma, settle
+from allosr2_core.finish import BEYOND, RANGE_SIDE, Target, bounds, is_grey, luma, settle
 from allosr2_core.image import resample as resample_module
 from allosr2_core.image.alpha import fill_hidden
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.resample import Resampled, resample
 from allosr2_core.layout import Layout
-from allosr2_core.upscale import prepare
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline, prepare
+from tests.support.parts import settled
 from tests.support.small_checkpoint import small_config
 
 CONFIG = small_config()
@@ -34,8 +34,8 @@ def target(source: Tensor, scale: float = 4.0, **parts: Tensor | None) -> Target
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Upscaler:
-    return Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
+def embedded() -> Pipeline:
+    return Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
 
 
 # ---- bounds ----
@@ -70,14 +70,14 @@ def test_results_within_the_bounds_stay_to_the_bit() -> None:
 @pytest.mark.parametrize(
     "color", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (0, 0, 0), (0.9, 0.16, 0.16), (1, 1, 0)], ids=str
 )
-def test_flat_colours_stay_what_they_are(embedded: Upscaler, color: tuple[float, ...], scale: float) -> None:
+def test_flat_colours_stay_what_they_are(embedded: Pipeline, color: tuple[float, ...], scale: float) -> None:
     """The network alone is up to 39 levels off at the corners of blue and 5 within."""
     source = torch.tensor(color).expand(1, 24, 20, 3)
     result = embedded.upscale(source, scale=scale)
     assert float((result - source[0, 0, 0]).abs().max()) <= 0.5 * LEVEL
 
 
-def test_flat_colours_with_a_little_noise_stay_near(embedded: Upscaler) -> None:
+def test_flat_colours_with_a_little_noise_stay_near(embedded: Pipeline) -> None:
     source = (torch.tensor([0.95, 0.05, 0.05]) + 0.008 * (picture(32, 32) - 0.5)).contiguous()
     result = embedded.upscale(source)
     assert float((result - torch.tensor([0.95, 0.05, 0.05])).abs().max()) <= 0.0081
@@ -88,14 +88,14 @@ def test_flat_colours_with_a_little_noise_stay_near(embedded: Upscaler) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"scale": 2.0}, {"scale": 5.0}, {"color": "lab"}, {"realism": 1.7}], ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_grey_in_grey_out(upscaler: Upscaler, options: dict, channels: int) -> None:
+def test_grey_in_grey_out(upscaler: Pipeline, options: dict, channels: int) -> None:
     grey = picture(13, 9, channels=1)
     image = grey.expand(1, 13, 9, 3)
     image = {1: grey, 3: image, 4: torch.cat([image, picture(13, 9, channels=1, seed=1)], dim=-1)}[channels]
     assert is_grey(upscaler.upscale(image, **options)[0, ..., :3])
 
 
-def test_a_picture_with_one_coloured_pixel_is_not_grey(upscaler: Upscaler) -> None:
+def test_a_picture_with_one_coloured_pixel_is_not_grey(upscaler: Pipeline) -> None:
     image = picture(13, 9, channels=1).repeat(1, 1, 1, 3)
     image[0, 5, 5, 2] += LEVEL
     assert not is_grey(upscaler.upscale(image)[0])
@@ -104,7 +104,7 @@ def test_a_picture_with_one_coloured_pixel_is_not_grey(upscaler: Upscaler) -> No
 def test_only_the_grey_pictures_of_a_batch_are_made_grey() -> None:
     source = torch.cat([picture(5, 5), picture(5, 5, channels=1).expand(1, 5, 5, 3)])
     pixels = picture(64, 64, batch=2)
-    first, second = finish(pixels, target(source), "none")
+    first, second = settled(pixels, target(source))
     assert not is_grey(first) and is_grey(second)
 
 
@@ -119,7 +119,7 @@ def test_luma_is_pillows_grey() -> None:
 
 
 @pytest.mark.parametrize("scale", [2.0, 4.0, 5.0])
-def test_black_keeps_the_plain_enlargement_and_white_takes_the_restored(upscaler: Upscaler, scale: float) -> None:
+def test_black_keeps_the_plain_enlargement_and_white_takes_the_restored(upscaler: Pipeline, scale: float) -> None:
     image, mask = picture(24, 20), torch.zeros(1, 24, 20)
     mask[:, :, 10:] = 1.0
     plain = resize_bicubic(image, round(24 * scale), round(20 * scale))
@@ -132,7 +132,7 @@ def test_black_keeps_the_plain_enlargement_and_white_takes_the_restored(upscaler
     torch.testing.assert_close(half, (plain + restored) / 2, atol=2e-6, rtol=0)
 
 
-def test_a_mask_of_the_results_size_has_sharp_edges(upscaler: Upscaler) -> None:
+def test_a_mask_of_the_results_size_has_sharp_edges(upscaler: Pipeline) -> None:
     image, mask = picture(12, 12), torch.zeros(1, 48, 48)
     mask[:, :, 21:] = 1.0
     masked, restored = upscaler.upscale(image, mask=mask), upscaler.upscale(image)
@@ -140,7 +140,7 @@ def test_a_mask_of_the_results_size_has_sharp_edges(upscaler: Upscaler) -> None:
     torch.testing.assert_close(masked[:, :, :21], resize_bicubic(image, 48, 48)[:, :, :21], atol=2e-6, rtol=0)
 
 
-def test_one_mask_for_a_batch_or_one_each(upscaler: Upscaler) -> None:
+def test_one_mask_for_a_batch_or_one_each(upscaler: Pipeline) -> None:
     image = picture(8, 8, batch=2)
     masks = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)])
     each = upscaler.upscale(image, mask=masks)
@@ -149,7 +149,7 @@ def test_one_mask_for_a_batch_or_one_each(upscaler: Upscaler) -> None:
     assert torch.equal(upscaler.upscale(image, mask=masks[1:]), upscaler.upscale(image))
 
 
-def test_a_mask_of_an_input_that_is_reduced(upscaler: Upscaler) -> None:
+def test_a_mask_of_an_input_that_is_reduced(upscaler: Pipeline) -> None:
     image = picture(40, 40)
     result = upscaler.upscale(image, scale=0.5, mask=torch.zeros(1, 40, 40))
     torch.testing.assert_close(result, resize_bicubic(image, 20, 20), atol=2e-6, rtol=0)
@@ -184,7 +184,7 @@ def disc(hidden: tuple[float, float, float], soft: bool) -> Tensor:
 @pytest.mark.parametrize("hidden", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.0, 1.0, 0.0)], ids=str)
 @pytest.mark.parametrize("scale", [1.0, 2.0, 4.0])
 def test_hidden_colours_leave_no_fringe(
-    embedded: Upscaler, hidden: tuple[float, float, float], soft: bool, scale: float
+    embedded: Pipeline, hidden: tuple[float, float, float], soft: bool, scale: float
 ) -> None:
     result = embedded.upscale(disc(hidden, soft), scale=scale)[0]
     alpha, red = result[..., 3:], torch.tensor([230.0, 40.0, 40.0]) / 255
@@ -251,12 +251,12 @@ def test_the_sink_needs_every_piece_once() -> None:
     image, result = picture(16, 16)[0], torch.full((8, 8, 3), torch.nan)
     sink = Resampled(result, 16, 16)
     for top, left in ((8, 8), (0, 0), (8, 0), (0, 8)):  # any order
-        sink.add(top, left, image[top : top + 8, left : left + 8])
+        sink.put(top, left, image[top : top + 8, left : left + 8])
     torch.testing.assert_close(result.clamp(0, 1), resample(image[None], 8, 8)[0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.37, 2.0, 3.0, 6.0, 8.0])
-def test_other_factors_are_made_of_the_trained_one(upscaler: Upscaler, scale: float) -> None:
+def test_other_factors_are_made_of_the_trained_one(upscaler: Pipeline, scale: float) -> None:
     image = picture(19, 14)
     whole, result = upscaler.upscale(image), upscaler.upscale(image, scale=scale)
     layout = Layout.of(19, 14, CONFIG, scale=scale)

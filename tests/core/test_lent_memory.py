@@ -12,15 +12,15 @@ from torch.utils._pytree import tree_leaves
 
 from allosr2_core import snr
 from allosr2_core.checkpoint.format import Checkpoint
-from allosr2_core.finish import finish
 from allosr2_core.image import windowed_bicubic as enlarged
 from allosr2_core.image.geometry import pad_to, padded_length, resize_bicubic
 from allosr2_core.image.windowed_bicubic import Enlarged
 from allosr2_core.lent_memory import Receding, lend
+from allosr2_core.pipeline import Pipeline, step
 from allosr2_core.snr import SNRHead, SNRHeadParams
+from allosr2_core.start_time import estimate_t
 from allosr2_core.tiling.exact import exact_tiles, window_of
-from allosr2_core.upscale import decode, encode, estimate_t, prepare, restore
-from allosr2_core.upscaler import Upscaler
+from tests.support.parts import decoded, encoded, settled
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> Tensor:
@@ -97,15 +97,14 @@ def test_a_map_outlives_the_result_that_overwrites_it(
     result = torch.zeros(height * down, width * down, 3)
     (z,) = lend(result, [(channels, height, width)])
     z.copy_(torch.rand(z.shape))
-    truth, source = z.clone(), Receding(z, result)
+    truth, source = z.clone(), Receding(z, result, down, radius)
     for first in range(0, height, step):
         needed, last = max(0, first - radius), min(height, first + step + radius)
         for left in range(width):
             rows, cols = slice(needed, last), slice(left, left + 1)
             assert torch.equal(source.window(rows, cols), truth[:, :, rows, cols])
-            written = min((first + step) * down, len(result))
-            source.make_room(written, needed)
-            result[first * down : written, left * down : (left + 1) * down] = -1.0
+            piece = torch.full((min(step, height - first) * down, down, 3), -1.0)
+            source.put(first * down, left * down, piece)
     assert bool((result == -1.0).all())
 
 
@@ -134,14 +133,13 @@ def test_the_head_by_tiles(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int
 # ---- the whole pipeline ----
 
 
-def at_once(upscaler: Upscaler, image: Tensor, scale: float, method: str, tile: int, overlap: int) -> Tensor:
+def at_once(upscaler: Pipeline, image: Tensor, scale: float, method: str, tile: int, overlap: int) -> Tensor:
     """What the nodes do, part by part on the whole picture."""
     config, backend = upscaler.config, upscaler.backend
-    prepared = prepare(image, config, scale=scale)
-    z_lr = encode(backend, prepared.pixels, config, tile)
+    z_lr, target = encoded(upscaler, image, tile, scale=scale)
     t = estimate_t(z_lr, config, upscaler.head, method).t
-    z_hr = restore(backend.velocity, z_lr, t, config, 0.8, tile, overlap)
-    return finish(decode(backend, z_hr, config, tile), prepared.target, "adain")
+    z_hr = step(backend.velocity, z_lr, t, config, 0.8, tile, overlap)
+    return settled(decoded(backend, z_hr, config, tile), target, "adain")
 
 
 @pytest.mark.parametrize("by_window", [False, True])
@@ -160,7 +158,7 @@ def at_once(upscaler: Upscaler, image: Tensor, scale: float, method: str, tile: 
 @torch.no_grad()
 def test_a_picture_is_the_nodes_picture(
     monkeypatch: pytest.MonkeyPatch,
-    small: Upscaler,
+    small: Pipeline,
     by_window: bool,
     method: str,
     size: tuple[int, int],
@@ -176,7 +174,7 @@ def test_a_picture_is_the_nodes_picture(
     torch.testing.assert_close(result, expected, atol=2e-5, rtol=0)
 
 
-def test_no_map_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, small: Upscaler) -> None:
+def test_no_map_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, small: Pipeline) -> None:
     """The largest tensor that a tall picture makes anew is no larger than for a short one."""
     monkeypatch.setattr(enlarged, "KEPT_PIXELS", 0)
     largest: list[int] = []
@@ -190,5 +188,5 @@ def test_no_map_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, small: Up
 
 
 @pytest.fixture
-def small(checkpoint: Checkpoint) -> Upscaler:
-    return Upscaler.from_checkpoint(checkpoint)
+def small(checkpoint: Checkpoint) -> Pipeline:
+    return Pipeline.from_checkpoint(checkpoint)

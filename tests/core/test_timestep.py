@@ -8,9 +8,10 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
+from allosr2_core.pipeline import Pipeline, step
 from allosr2_core.snr import paired_rho
-from allosr2_core.upscale import METHODS, encode, estimate_t, prepare, restore
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.start_time import METHODS, estimate_t
+from tests.support.parts import encoded
 from tests.support.small_checkpoint import small_config
 
 CONFIG = small_config()
@@ -52,7 +53,7 @@ def test_paired_times_come_from_the_distance_to_the_truth() -> None:
     assert math.isfinite(float(estimate_t(z_hr, CONFIG, None, "paired", z_hr=z_hr).snr_db[0]))  # rho = 0
 
 
-def test_predicted_times_are_the_heads_of_each_image_alone(upscaler: Upscaler) -> None:
+def test_predicted_times_are_the_heads_of_each_image_alone(upscaler: Pipeline) -> None:
     z = latents(8, 8, batch=2) * torch.tensor([0.2, 3.0])[:, None, None, None]
     estimate = estimate_t(z, CONFIG, upscaler.head, "predicted")
     for i in range(2):
@@ -62,7 +63,7 @@ def test_predicted_times_are_the_heads_of_each_image_alone(upscaler: Upscaler) -
     torch.testing.assert_close(estimate.map, upscaler.head.local_map(z)[:, 0])
 
 
-def test_times_outside_the_trained_range_are_limited_in_the_step_too(upscaler: Upscaler) -> None:
+def test_times_outside_the_trained_range_are_limited_in_the_step_too(upscaler: Pipeline) -> None:
     seen: list[float] = []
 
     def velocity(z: Tensor, t: Tensor) -> Tensor:
@@ -70,27 +71,26 @@ def test_times_outside_the_trained_range_are_limited_in_the_step_too(upscaler: U
         return torch.zeros_like(z)
 
     for t in (0.001, 0.3, 0.99):
-        restore(velocity, latents(4, 4), torch.tensor([t]), CONFIG)
+        step(velocity, latents(4, 4), torch.tensor([t]), CONFIG)
     assert seen == pytest.approx([CONFIG.t_min, 0.3, CONFIG.t_max])
     picture = image(8, 8)
     assert torch.equal(upscaler.upscale(picture, t=0.95), upscaler.upscale(picture, t=CONFIG.t_max))
 
 
-def test_the_checkpoints_method_is_used_when_none_is_chosen(upscaler: Upscaler) -> None:
+def test_the_checkpoints_method_is_used_when_none_is_chosen(upscaler: Pipeline) -> None:
     picture = image(8, 8)
     assert CONFIG.t_method == "predicted"
     assert torch.equal(upscaler.upscale(picture), upscaler.upscale(picture, t="predicted"))
     assert not torch.equal(upscaler.upscale(picture), upscaler.upscale(picture, t="calibrated"))
 
 
-def test_the_paired_time_of_a_clean_picture_is_the_least(upscaler: Upscaler) -> None:
-    pixels = prepare(image(16, 16), CONFIG, scale=4.0).pixels
-    z = encode(upscaler.backend, pixels, CONFIG)
+def test_the_paired_time_of_a_clean_picture_is_the_least(upscaler: Pipeline) -> None:
+    z, _ = encoded(upscaler, image(16, 16))
     assert float(paired_rho(z, z)) == 0.0
     assert float(estimate_t(z, CONFIG, None, "paired", z_hr=z).t) == pytest.approx(CONFIG.t_min)
 
 
-def test_times_that_cannot_be(upscaler: Upscaler) -> None:
+def test_times_that_cannot_be(upscaler: Pipeline) -> None:
     z = latents(4, 4)
     for manual in (None, 0.0, 1.0, -0.2, math.nan):
         with pytest.raises(AlloSR2Error, match="manual t between 0 and 1"):
@@ -106,4 +106,4 @@ def test_times_that_cannot_be(upscaler: Upscaler) -> None:
     with pytest.raises(AlloSR2Error, match="one of"):
         upscaler.upscale(image(4, 4), t="best")
     with pytest.raises(AlloSR2Error, match="one for each of 2 images; got 3"):
-        restore(upscaler.backend.velocity, latents(4, 4, batch=2), torch.full((3,), 0.2), CONFIG)
+        step(upscaler.backend.velocity, latents(4, 4, batch=2), torch.full((3,), 0.2), CONFIG)

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import Checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.finish import finish
 from allosr2_core.image.geometry import resize_bicubic
-from allosr2_core.layout import Layout
-from allosr2_core.upscale import count_ticks, decode, encode, flow_plan, prepare, restore
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.layout import Layout, count_ticks, flow_plan
+from allosr2_core.pipeline import Pipeline, finish, prepare, step
+from tests.support.parts import decoded, encoded, enlarged, settled
 from tests.support.small_checkpoint import small_config
 
 CONFIG = small_config()
@@ -36,38 +35,39 @@ def latents(height: int, width: int, batch: int = 1, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("scale", [1.0, 1.5, 2.0, 3.3, 4.0, 8.0])
 def test_the_target_size_is_exact_and_the_padding_invisible(size: tuple[int, int], scale: float) -> None:
     picture = image(*size)
-    prepared = prepare(picture, CONFIG, scale=scale)
+    target = prepare(picture, CONFIG, scale=scale)
     height, width = (math.floor(side * scale + 0.5) for side in size)
-    target, restored = prepared.target, (4 * size[0], 4 * size[1])
+    restored, seen = (4 * size[0], 4 * size[1]), enlarged(target)
     assert (target.layout.height, target.layout.width) == (height, width)
     assert (target.layout.restored_height, target.layout.restored_width) == restored
-    assert all(side % 16 == 0 and side >= 64 for side in prepared.pixels.shape[1:3])
-    assert torch.equal(prepared.pixels[:, : restored[0], : restored[1]], resize_bicubic(picture, *restored))
-    assert finish(prepared.pixels, target, "none").shape == (1, height, width, 3)
+    assert all(side % 16 == 0 and side >= 64 for side in seen.shape[1:3])
+    expected = resize_bicubic(picture, *restored)
+    torch.testing.assert_close(seen[:, : restored[0], : restored[1]], expected, atol=1e-6, rtol=0)
+    result = settled(seen, target)
+    assert result.shape == (1, height, width, 3)
     if scale == 4.0:
-        expected = resize_bicubic(picture, height, width)
-        torch.testing.assert_close(finish(prepared.pixels, target, "none"), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(result, resize_bicubic(picture, height, width), atol=1e-6, rtol=0)
     if scale == 1.0:
         assert torch.equal(target.source, picture)
 
 
 @pytest.mark.parametrize(("size", "edge", "expected"), [((30, 40), 101, (76, 101)), ((40, 30), 20, (20, 15))])
 def test_a_long_edge_instead_of_a_scale(size: tuple[int, int], edge: int, expected: tuple[int, int]) -> None:
-    prepared = prepare(image(*size), CONFIG, long_edge=edge)
-    assert (prepared.target.layout.height, prepared.target.layout.width) == expected
+    layout = prepare(image(*size), CONFIG, long_edge=edge).layout
+    assert (layout.height, layout.width) == expected
     for options in ({}, {"scale": 2.0, "long_edge": 64}):
         with pytest.raises(AlloSR2Error, match="either a scale or a long edge"):
             prepare(image(*size), CONFIG, **options)
 
 
 def test_pictures_outside_the_range_are_clamped_before_they_are_encoded() -> None:
-    assert float(prepare(image(4, 4) * 4 - 2, CONFIG, scale=2.0).pixels.aminmax().min) == 0.0
+    assert float(enlarged(prepare(image(4, 4) * 4 - 2, CONFIG, scale=2.0)).min()) == 0.0
 
 
 def test_finish_matches_colour_to_the_input_and_reattaches_alpha() -> None:
     picture = image(6, 6, channels=4)
-    prepared = prepare(picture, CONFIG, scale=2.0)
-    result, target = finish(prepared.pixels * 0.5, prepared.target, "adain"), prepared.target
+    target = prepare(picture, CONFIG, scale=2.0)
+    result = settled(enlarged(target) * 0.5, target, "adain")
     assert result.shape == (1, 12, 12, 4)
     assert torch.equal(result[..., 3], resize_bicubic(picture[..., 3:], 12, 12)[..., 0])
     reference = resize_bicubic(target.source, 12, 12)
@@ -87,14 +87,14 @@ def test_finish_matches_colour_to_the_input_and_reattaches_alpha() -> None:
         ((10, 40), {"scale": None, "long_edge": 150}, (38, 150)),
     ],
 )
-def test_sizes_and_range(upscaler: Upscaler, size: tuple[int, int], options: dict, expected: tuple[int, int]) -> None:
+def test_sizes_and_range(upscaler: Pipeline, size: tuple[int, int], options: dict, expected: tuple[int, int]) -> None:
     result = upscaler.upscale(image(*size), **options)
     assert result.shape == (1, *expected, 3)
     assert result.dtype == torch.float32
     assert 0.0 <= float(result.min()) <= float(result.max()) <= 1.0
 
 
-def test_grey_and_alpha(upscaler: Upscaler) -> None:
+def test_grey_and_alpha(upscaler: Pipeline) -> None:
     assert upscaler.upscale(image(5, 7, channels=1)).shape == (1, 20, 28, 3)
     picture = image(5, 7, channels=4)
     picture[..., 3] = 0.25
@@ -104,7 +104,7 @@ def test_grey_and_alpha(upscaler: Upscaler) -> None:
     assert torch.equal(result[..., :3], upscaler.upscale(picture[..., :3]))
 
 
-def test_an_image_does_not_depend_on_its_place_in_the_batch(upscaler: Upscaler) -> None:
+def test_an_image_does_not_depend_on_its_place_in_the_batch(upscaler: Pipeline) -> None:
     batch = image(9, 14, batch=3)
     together = upscaler.upscale(batch)
     assert together.shape == (3, 36, 56, 3)
@@ -114,49 +114,46 @@ def test_an_image_does_not_depend_on_its_place_in_the_batch(upscaler: Upscaler) 
     assert torch.equal(reversed_batch.flip(0), together)
 
 
-def test_the_same_call_gives_the_same_picture(upscaler: Upscaler, checkpoint: Checkpoint) -> None:
+def test_the_same_call_gives_the_same_picture(upscaler: Pipeline, checkpoint: Checkpoint) -> None:
     picture = image(9, 14)
     assert torch.equal(upscaler.upscale(picture), upscaler.upscale(picture))
-    assert torch.equal(upscaler.upscale(picture), Upscaler.from_checkpoint(checkpoint).upscale(picture))
+    assert torch.equal(upscaler.upscale(picture), Pipeline.from_checkpoint(checkpoint).upscale(picture))
 
 
 def test_strength_zero_is_the_prior_with_the_plain_encoder(checkpoint: Checkpoint) -> None:
     picture = image(9, 14)
-    full, half, none = (Upscaler.from_checkpoint(checkpoint, s).upscale(picture) for s in (1.0, 0.5, 0.0))
+    full, half, none = (Pipeline.from_checkpoint(checkpoint, s).upscale(picture) for s in (1.0, 0.5, 0.0))
     assert not torch.equal(full, half) and not torch.equal(half, none)
 
 
 @pytest.mark.parametrize("t", [None, "calibrated", "predicted", 0.1, 0.9])
-def test_realism_zero_is_the_encoded_and_decoded_input_at_any_t(upscaler: Upscaler, t: float | str | None) -> None:
+def test_realism_zero_is_the_encoded_and_decoded_input_at_any_t(upscaler: Pipeline, t: float | str | None) -> None:
     picture = image(9, 14)
-    prepared = prepare(picture, CONFIG, scale=4.0)
-    z = encode(upscaler.backend, prepared.pixels, CONFIG)
-    expected = finish(decode(upscaler.backend, z, CONFIG), prepared.target, "none")
+    z, target = encoded(upscaler, picture)
+    expected = finish(upscaler.backend, CONFIG, z, target)[None]
     assert torch.equal(upscaler.upscale(picture, t=t, realism=0.0), expected)
 
 
-def test_latents_reach_the_flow_scaled_and_the_decoder_raw(checkpoint: Checkpoint, upscaler: Upscaler) -> None:
+def test_latents_reach_the_flow_scaled_and_the_decoder_raw(checkpoint: Checkpoint, upscaler: Pipeline) -> None:
     config = dataclasses.replace(checkpoint.config, latent_scale=2.0, latent_shift=0.5)
-    scaled = Upscaler.from_checkpoint(dataclasses.replace(checkpoint, config=config))
-    pixels = prepare(image(16, 16), config, scale=4.0).pixels
-    raw = encode(upscaler.backend, pixels, CONFIG)
-    z = encode(scaled.backend, pixels, config)
+    scaled = Pipeline.from_checkpoint(dataclasses.replace(checkpoint, config=config))
+    (raw, _), (z, _) = encoded(upscaler, image(16, 16)), encoded(scaled, image(16, 16))
     torch.testing.assert_close(z, (raw - 0.5) * 2.0)
     torch.testing.assert_close(
-        decode(scaled.backend, z, config), decode(upscaler.backend, raw, CONFIG), atol=1e-5, rtol=1e-5
+        decoded(scaled.backend, z, config), decoded(upscaler.backend, raw, CONFIG), atol=1e-5, rtol=1e-5
     )
 
 
 # ---- the one step ----
 
 
-def test_realism_scales_the_way_from_the_input(upscaler: Upscaler) -> None:
+def test_realism_scales_the_way_from_the_input(upscaler: Pipeline) -> None:
     z, t, velocity = latents(16, 20), torch.tensor([0.3]), upscaler.backend.velocity
-    whole = restore(velocity, z, t, CONFIG) - z
+    whole = step(velocity, z, t, CONFIG) - z
     assert float(whole.abs().max()) > 0.01
-    assert torch.equal(restore(velocity, z, t, CONFIG, realism=0.0), z)
+    assert torch.equal(step(velocity, z, t, CONFIG, realism=0.0), z)
     for r in (0.25, 0.5, 1.5):
-        torch.testing.assert_close(restore(velocity, z, t, CONFIG, realism=r) - z, r * whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(step(velocity, z, t, CONFIG, realism=r) - z, r * whole, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("tile", [0, 48])
@@ -168,9 +165,9 @@ def test_a_pattern_on_the_grid_is_gone_where_the_grid_is_shifted_too(tile: int) 
         return z + torch.tensor([1.0, -1.0]).repeat(z.shape[3] // 2)
 
     z, t = latents(24, 32), torch.tensor([0.3])
-    clean = restore(lambda z, t: z, z, t, CONFIG, tile=tile)
-    assert float((restore(velocity, z, t, CONFIG, tile=tile) - clean).abs().max()) > 0.2
-    torch.testing.assert_close(restore(velocity, z, t, CONFIG, tile=tile, shifted=True), clean)
+    clean = step(lambda z, t: z, z, t, CONFIG, tile=tile)
+    assert float((step(velocity, z, t, CONFIG, tile=tile) - clean).abs().max()) > 0.2
+    torch.testing.assert_close(step(velocity, z, t, CONFIG, tile=tile, shifted=True), clean)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +186,7 @@ def test_patches_of_every_network(network: dict, cells: int) -> None:
     z = latents(8, 8)
     if cells == 1:
         with pytest.raises(AlloSR2Error, match="two latent cells or more"):
-            restore(lambda z, t: z, z, torch.tensor([0.3]), config, shifted=True)
+            step(lambda z, t: z, z, torch.tensor([0.3]), config, shifted=True)
 
 
 @pytest.mark.parametrize("tile", [16, 48, 64, 100, 4096])
@@ -200,30 +197,30 @@ def test_a_pointwise_flow_is_the_same_in_tiles(tile: int, overlap: int) -> None:
 
     z = latents(28, 40, batch=2)
     t = torch.tensor([0.1, 0.5])
-    whole = restore(velocity, z, t, CONFIG, tile=4096)
-    torch.testing.assert_close(restore(velocity, z, t, CONFIG, tile=tile, overlap=overlap), whole)
+    whole = step(velocity, z, t, CONFIG, tile=4096)
+    torch.testing.assert_close(step(velocity, z, t, CONFIG, tile=tile, overlap=overlap), whole)
 
 
-def test_far_from_the_seams_a_tiled_flow_is_the_untiled_one(upscaler: Upscaler, checkpoint: Checkpoint) -> None:
+def test_far_from_the_seams_a_tiled_flow_is_the_untiled_one(upscaler: Pipeline, checkpoint: Checkpoint) -> None:
     radius = checkpoint.build_network().radius
     cells = 4 * radius
     z, t = latents(cells, 2 * cells), torch.tensor([0.3])
     assert flow_plan(CONFIG, cells, 2 * cells, 4 * cells, 0).lefts == (0, cells)
-    whole = restore(upscaler.backend.velocity, z, t, CONFIG, tile=4 * 2 * cells)
-    tiled = restore(upscaler.backend.velocity, z, t, CONFIG, tile=4 * cells, overlap=0)
+    whole = step(upscaler.backend.velocity, z, t, CONFIG, tile=4 * 2 * cells)
+    tiled = step(upscaler.backend.velocity, z, t, CONFIG, tile=4 * cells, overlap=0)
     differs = ((tiled - whole).abs() > 1e-5).any(dim=1)[0].any(dim=0).nonzero()
     assert 0 < len(differs)
     assert int((differs - cells).abs().max()) <= radius
 
 
 @pytest.mark.parametrize("tile", [16, 64, 80])
-def test_encode_and_decode_are_exact_in_tiles(upscaler: Upscaler, tile: int) -> None:
-    pixels = prepare(image(33, 21), CONFIG, scale=5.0).pixels
-    z = encode(upscaler.backend, pixels, CONFIG, tile=4096)
-    torch.testing.assert_close(encode(upscaler.backend, pixels, CONFIG, tile=tile), z, atol=1e-4, rtol=1e-5)
+def test_encode_and_decode_are_exact_in_tiles(upscaler: Pipeline, tile: int) -> None:
+    picture = image(41, 26)
+    z, _ = encoded(upscaler, picture, tile=4096)
+    torch.testing.assert_close(encoded(upscaler, picture, tile=tile)[0], z, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(
-        decode(upscaler.backend, z, CONFIG, tile=tile),
-        decode(upscaler.backend, z, CONFIG, tile=4096),
+        decoded(upscaler.backend, z, CONFIG, tile=tile),
+        decoded(upscaler.backend, z, CONFIG, tile=4096),
         atol=1e-5,
         rtol=0,
     )
@@ -231,7 +228,7 @@ def test_encode_and_decode_are_exact_in_tiles(upscaler: Upscaler, tile: int) -> 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(0, 64), (64, 16), (48, 500), (16, 0), (17, 7), (4096, 64)])
 @pytest.mark.parametrize("size", [(20, 31), (60, 9), (1, 1)])
-def test_every_counted_tick_comes(upscaler: Upscaler, size: tuple[int, int], tile: int, overlap: int) -> None:
+def test_every_counted_tick_comes(upscaler: Pipeline, size: tuple[int, int], tile: int, overlap: int) -> None:
     ticks: list[int] = []
     counted = count_ticks(Layout.of(*size, CONFIG, scale=4.0), CONFIG, tile, overlap)
     assert upscaler.ticks(*size, scale=4.0, tile=tile, overlap=overlap) == sum(counted)
@@ -239,7 +236,7 @@ def test_every_counted_tick_comes(upscaler: Upscaler, size: tuple[int, int], til
     assert len(ticks) == 2 * sum(counted)
 
 
-def test_an_interrupt_from_a_tick_passes_through(upscaler: Upscaler) -> None:
+def test_an_interrupt_from_a_tick_passes_through(upscaler: Pipeline) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -251,7 +248,7 @@ def test_an_interrupt_from_a_tick_passes_through(upscaler: Upscaler) -> None:
 
 
 @pytest.mark.parametrize("realism", [-0.1, math.nan, math.inf])
-def test_realism_that_cannot_be(upscaler: Upscaler, realism: float) -> None:
+def test_realism_that_cannot_be(upscaler: Pipeline, realism: float) -> None:
     with pytest.raises(AlloSR2Error, match="realism >= 0"):
         upscaler.upscale(image(4, 4), realism=realism)
 
@@ -259,18 +256,18 @@ def test_realism_that_cannot_be(upscaler: Upscaler, realism: float) -> None:
 @pytest.mark.parametrize(
     "options", [{"tile": -1}, {"overlap": -1}, {"scale": 0.0}, {"scale": math.nan}, {"color": "hsv"}]
 )
-def test_other_options_that_cannot_be(upscaler: Upscaler, options: dict) -> None:
+def test_other_options_that_cannot_be(upscaler: Pipeline, options: dict) -> None:
     with pytest.raises(AlloSR2Error, match="expected"):
         upscaler.upscale(image(4, 4), **options)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8, 2), (8, 8, 3), (0, 8, 8, 3), (1, 0, 8, 3)])
-def test_pictures_that_cannot_be(upscaler: Upscaler, shape: tuple[int, ...]) -> None:
+def test_pictures_that_cannot_be(upscaler: Pipeline, shape: tuple[int, ...]) -> None:
     with pytest.raises(AlloSR2Error, match="expected"):
         upscaler.upscale(torch.zeros(shape))
 
 
-def test_nan_is_refused_where_it_appears(upscaler: Upscaler) -> None:
+def test_nan_is_refused_where_it_appears(upscaler: Pipeline) -> None:
     picture = image(8, 8)
     picture[0, 3, 4, 1] = math.nan
     with pytest.raises(AlloSR2Error, match="image of finite pixels"):
@@ -280,7 +277,7 @@ def test_nan_is_refused_where_it_appears(upscaler: Upscaler) -> None:
         return torch.full_like(z, math.inf)
 
     with pytest.raises(AlloSR2Error, match="flow's output.*bf16 instead of fp16"):
-        restore(broken, latents(4, 4), torch.tensor([0.2]), CONFIG)
+        step(broken, latents(4, 4), torch.tensor([0.2]), CONFIG)
     backend = dataclasses.replace(upscaler.backend, decode=lambda z: torch.full((1, 3, 16, 16), math.nan))
     with pytest.raises(AlloSR2Error, match="decoder's output"):
-        decode(backend, latents(4, 4), CONFIG)
+        decoded(backend, latents(4, 4), CONFIG)

@@ -48,14 +48,14 @@ def flow_on_a_small_device(host: ModuleType, model: object, config: object) -> d
 
     host.velocity = limited
     try:
-        automatic = host.restore(model, z, torch.tensor([0.3]), config, tile=0, **given)
+        automatic = host.step(model, z, torch.tensor([0.3]), config, tile=0, **given)
         try:
-            host.restore(model, z, torch.tensor([0.3]), config, tile=128, **given)
+            host.step(model, z, torch.tensor([0.3]), config, tile=128, **given)
         except OOM_EXCEPTION as error:
             refused = str(error)
     finally:
         host.velocity = real
-    expected = host.restore(model, z, torch.tensor([0.3]), config, tile=64, **given)
+    expected = host.step(model, z, torch.tensor([0.3]), config, tile=64, **given)
     return {"gap": gap(automatic, expected), "sides": sides, "refused": refused}
 
 

@@ -10,7 +10,7 @@ from allosr2_core.adapters import lora
 from allosr2_core.bases.registry import read_base
 from allosr2_core.checkpoint.format import Checkpoint, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
@@ -35,10 +35,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return root
 
 
-def on_base(root: Path, strength: float = 1.0) -> tuple[Checkpoint, Upscaler]:
+def on_base(root: Path, strength: float = 1.0) -> tuple[Checkpoint, Pipeline]:
     checkpoint = load_checkpoint(root / "out.safetensors")
     base = read_base(checkpoint.config, root / "transformer.safetensors", root / "ae.safetensors")
-    return checkpoint, Upscaler.from_adapter(checkpoint, *base, strength)
+    return checkpoint, Pipeline.from_adapter(checkpoint, *base, strength)
 
 
 def test_the_core_computes_what_was_trained(trained: Path) -> None:
@@ -91,7 +91,7 @@ def test_an_adapter_says_what_it_needs(trained: Path, capsys: pytest.CaptureFixt
     checkpoint = load_checkpoint(trained / "out.safetensors")
     assert checkpoint.config.adapter and checkpoint.config.base.startswith("flux-16-1+1-with")
     with pytest.raises(AlloSR2Error, match="this one is an adapter for flux-16"):
-        Upscaler.from_checkpoint(checkpoint)
+        Pipeline.from_checkpoint(checkpoint)
     wrong = trained / "ae.safetensors"
     with pytest.raises(AlloSR2Error, match=r"ae.safetensors: expected the tensors of the configured network; missing"):
         read_base(checkpoint.config, wrong, wrong)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
-from allosr2_core.upscale import prepare
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline, prepare
+from tests.support.parts import enlarged
 from tests.support.tiny_training import MeanDistance, run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 from train.config import Config, load_config
@@ -137,7 +137,7 @@ def test_the_checkpoint_holds_the_averaged_weights(trained: tuple[Path, Config])
 def test_the_checkpoint_upscales(trained: tuple[Path, Config]) -> None:
     path, _ = trained
     picture = torch.rand(1, 13, 9, 3, generator=torch.Generator().manual_seed(0))
-    result = Upscaler.from_checkpoint(load_checkpoint(path)).upscale(picture)
+    result = Pipeline.from_checkpoint(load_checkpoint(path)).upscale(picture)
     assert result.shape == (1, 52, 36, 3)
     assert float(result.std()) > 0.05
 
@@ -145,8 +145,8 @@ def test_the_checkpoint_upscales(trained: tuple[Path, Config]) -> None:
 def test_the_encoder_sees_at_inference_what_it_saw_in_training(trained: tuple[Path, Config]) -> None:
     path, _ = trained
     lr = torch.rand(1, 24, 16, 3, generator=torch.Generator().manual_seed(0))
-    prepared = prepare(lr, load_checkpoint(path).config, scale=4.0)
-    torch.testing.assert_close(prepared.pixels.movedim(-1, 1), bicubic_up(lr.movedim(-1, 1), 4), atol=1e-6, rtol=0)
+    seen = enlarged(prepare(lr, load_checkpoint(path).config, scale=4.0))
+    torch.testing.assert_close(seen.movedim(-1, 1), bicubic_up(lr.movedim(-1, 1), 4), atol=1e-6, rtol=0)
 
 
 def test_the_flow_matching_error_of_the_best_constant_answer() -> None:

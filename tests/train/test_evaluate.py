@@ -11,7 +11,7 @@ from PIL import Image
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.random_metrics import random_suite
 from tests.support.small_checkpoint import save_small_checkpoint
 from train.evaluate import methods as eval_methods
@@ -201,7 +201,7 @@ def test_our_checkpoint_runs_through_the_core_pipeline(root: Path, suite: Metric
     photo = load_photo(root / "photos" / "test" / "a.png")
     assert photo is not None
     lr = low_resolution(photo, "mild")
-    expected = Upscaler.from_checkpoint(load_checkpoint(path)).upscale(lr.permute(0, 2, 3, 1), scale=4.0)
+    expected = Pipeline.from_checkpoint(load_checkpoint(path)).upscale(lr.permute(0, 2, 3, 1), scale=4.0)
     assert torch.equal(ours.restore(lr), expected.permute(0, 3, 1, 2))
     (_, record) = evaluation.evaluate([photo], ["mild"], [ours], suite, ResultStore(None))
     assert record.values["psnr_y"] > 5.0

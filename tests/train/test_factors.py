@@ -16,7 +16,7 @@ from torch import Tensor
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from train.data.degradation import degrade
 from train.perceptual.networks import load_st_lpips
 
@@ -27,8 +27,8 @@ FACTORS = (1.0, 1.37, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 
 @functools.cache
-def upscaler() -> Upscaler:
-    return Upscaler.from_checkpoint(load_checkpoint(embedded_path()))
+def upscaler() -> Pipeline:
+    return Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
 
 
 def psnr(one: Tensor, two: Tensor) -> float:

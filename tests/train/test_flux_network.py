@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from allosr2_core.checkpoint.format import load_checkpoint
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.tiny_flux import TINY_FLUX
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
@@ -27,5 +27,5 @@ def test_every_stage_and_tiles_of_the_trained_size(tmp_path: Path) -> None:
     before, after = (network.state_dict() for network in (checkpoint.build_prior(), checkpoint.build_network()))
     still = [name for name in before if torch.equal(before[name], after[name])]
     assert all("txt_mlp" in name for name in still)  # zero-initialised modulation: two steps reach no deeper
-    picture = Upscaler.from_checkpoint(checkpoint).upscale(torch.rand(1, 30, 37, 3))
+    picture = Pipeline.from_checkpoint(checkpoint).upscale(torch.rand(1, 30, 37, 3))
     assert picture.shape == (1, 120, 148, 3) and bool(torch.isfinite(picture).all())

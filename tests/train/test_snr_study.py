@@ -11,7 +11,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 from tests.support.small_checkpoint import save_small_checkpoint
 from tests.support.tiny_training import MeanDistance, write_photos
 from train.__main__ import main
@@ -35,7 +35,7 @@ def picture() -> Tensor:
 
 def test_quality_is_that_of_the_pipeline_at_the_same_time(checkpoint: Path) -> None:
     loaded, hr = load_checkpoint(checkpoint), quantise(picture())
-    upscaler, base = Upscaler.from_checkpoint(loaded), Upscaler.from_checkpoint(loaded, strength=0.0).backend
+    upscaler, base = Pipeline.from_checkpoint(loaded), Pipeline.from_checkpoint(loaded, strength=0.0).backend
     lr = degrade(hr, "real", torch.Generator().manual_seed(0))
     rho, t, quality = measure_pair(upscaler, base, lr, hr, MeanDistance().against(hr), (0.5, 1.0))
     for method in ("calibrated", "predicted"):

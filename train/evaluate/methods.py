@@ -20,7 +20,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Pipeline
 
 from ..data.degradation import SCALE
 from ..downloads.wheels import SOURCES, sha256_of
@@ -73,7 +73,7 @@ def our_method(settings: OurSettings) -> Method:
 
 
 def _load_ours(path: Path, settings: OurSettings) -> Restore:
-    upscaler = Upscaler.from_checkpoint(load_checkpoint(path))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(path))
 
     def restore(lr_BCHW: Tensor) -> Tensor:
         image_BHWC = lr_BCHW.permute(0, 2, 3, 1)

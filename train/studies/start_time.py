@@ -23,9 +23,8 @@ from torch import Tensor
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
-from allosr2_core.finish import finish
-from allosr2_core.upscale import Backend, decode, encode, estimate_t, prepare, restore
-from allosr2_core.upscaler import Upscaler
+from allosr2_core.pipeline import Backend, Pipeline, encode, finish, prepare, step
+from allosr2_core.start_time import estimate_t
 
 from ..data.degradation import SCALE, STRENGTHS
 from ..data.sources.photos import load_split
@@ -62,16 +61,16 @@ Distance = Callable[[Tensor], Tensor]
 
 @torch.inference_mode()
 def measure_pair(
-    upscaler: Upscaler, base: Backend, lr: Tensor, hr: Tensor, distance: Distance, factors: Sequence[float]
+    upscaler: Pipeline, base: Backend, lr: Tensor, hr: Tensor, distance: Distance, factors: Sequence[float]
 ) -> tuple[dict[str, float], dict[str, float], dict[str, dict[str, float]]]:
     """({"paired", "predicted": log rho}, t by method, {"psnr", "st_lpips": values by start}).
 
     lr, hr: [1, 3, H, W] in [0, 1]. `base`: the backend whose encoder is the untuned one; z_H is its, as in training.
     """
     config = upscaler.config
-    prepared = prepare(lr.permute(0, 2, 3, 1), config, scale=SCALE)
-    reference = prepared.target.layout.padded(hr.permute(0, 2, 3, 1))
-    z_lr, z_hr = encode(upscaler.backend, prepared.pixels, config), encode(base, reference, config)
+    target = prepare(lr.permute(0, 2, 3, 1), config, scale=SCALE)
+    layout, truth = target.layout, target.layout.window(hr.permute(0, 2, 3, 1))
+    z_lr, z_hr = encode(upscaler.backend, config, layout, target.window()), encode(base, config, layout, truth)
     estimates = {method: estimate_t(z_lr, config, upscaler.head, method, z_hr=z_hr) for method in METHODS}
     starts = {method: estimate.t for method, estimate in estimates.items()}
     starts |= {f"x{factor:g}": config.clamp_t(estimates["paired"].t * factor) for factor in factors}
@@ -80,8 +79,8 @@ def measure_pair(
     for name, t in starts.items():
         at = float(t)
         if at not in done:
-            z = restore(upscaler.backend.velocity, z_lr, t, config)
-            sr = quantise(finish(decode(upscaler.backend, z, config), prepared.target, "none").permute(0, 3, 1, 2))
+            z = step(upscaler.backend.velocity, z_lr, t, config)
+            sr = quantise(finish(upscaler.backend, config, z, target)[None].permute(0, 3, 1, 2))
             done[at] = (float(psnr_y(sr, hr)), float(distance(sr).mean()))
         quality["psnr"][name], quality["st_lpips"][name] = done[at]
     rho = {method: math.log(float(estimates[method].rho)) for method in ("paired", "predicted")}
@@ -181,7 +180,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="draw the figure there (.svg or .png)")
     arguments = parser.parse_args(argv)
     checkpoint, st_lpips = load_checkpoint(arguments.checkpoint), load_st_lpips("vgg", arguments.root)
-    upscaler, base = Upscaler.from_checkpoint(checkpoint), Upscaler.from_checkpoint(checkpoint, strength=0.0).backend
+    upscaler, base = Pipeline.from_checkpoint(checkpoint), Pipeline.from_checkpoint(checkpoint, strength=0.0).backend
     found = []
     for photo in load_photos(evenly(load_split(arguments.root / "photos", arguments.split), arguments.limit)):
         distance = st_lpips.against(photo.hr)

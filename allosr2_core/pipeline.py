@@ -1,0 +1,338 @@
+"""A picture's way through a checkpoint, from top to bottom.
+
+    image -> prepare -> encode -> z_L -> start time -> t* -> step -> z_H -> decode -> settle -> image
+
+`Pipeline.upscale` goes it in a row, for the command line and for measurements. The nodes call the parts one by one, on
+the host's MODEL and VAE: a `Backend` is three functions, and nothing here asks what is behind them. Sides of tiles are
+in px of the restored picture. `tick` is called once per tile of every part (progress and interrupts).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .adapters import lora
+from .checkpoint.config import AlloSR2Config
+from .checkpoint.format import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
+from .errors import AlloSR2Error
+from .finish import Target, settle
+from .flow import VelocityFn, one_step, start_state, t_from_rho
+from .image.alpha import fill_hidden
+from .image.color import check_method
+from .image.geometry import resize_bicubic, split_alpha
+from .image.resample import Placed, Resampled
+from .layout import DEFAULT_OVERLAP, Layout, count_ticks, decode_cells, flow_plan, tile_cells
+from .lent_memory import Receding, lend
+from .networks.codecs import Codec, scaled_functions
+from .networks.flux import Flux, FluxConditioning, FluxVelocity
+from .networks.kl_autoencoder import Autoencoder
+from .snr import SNRHead, log_rho
+from .start_time import estimate_t, predicted_power
+from .tiling.blended import apply_plan
+from .tiling.exact import Tick, Window, exact_tiles, window_of
+
+Sink = Placed | Resampled
+"""Where decoded pieces go: into a result of the restored picture's size, or of another."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The three networks as functions on one item. Pixels are [1, 3, H, W] in [-1, 1], latents scaled."""
+
+    encode: Callable[[Tensor], Tensor]
+    velocity: VelocityFn
+    decode: Callable[[Tensor], Tensor]
+    encoder_radius: int | None
+    decoder_radius: int | None
+    """Context, in latent cells, that encoder and decoder need around a tile to be exact; None = the whole picture."""
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def prepare(
+    image: Tensor,
+    config: AlloSR2Config,
+    scale: float | None = None,
+    long_edge: int | None = None,
+    mask: Tensor | None = None,
+) -> Target:
+    """Images [B, H, W, 1, 3 or 4] in [0, 1] and the size of their results, as the other parts take them.
+
+    The result is exactly round(H scale) x round(W scale), or has the long edge. mask: see `finish.Target`. Raises
+    AlloSR2Error for NaN pixels, impossible sizes and masks that do not fit.
+    """
+    if not bool(torch.isfinite(image).all()):
+        raise AlloSR2Error("expected an image of finite pixels in 0..1; it has NaN or infinite values")
+    rgb, alpha = split_alpha(image)
+    layout = Layout.of(rgb.shape[1], rgb.shape[2], config, scale=scale, long_edge=long_edge)
+    filled = rgb if alpha is None else fill_hidden(rgb, alpha)
+    return Target(layout, resize_bicubic(filled, layout.source_height, layout.source_width), alpha, mask)
+
+
+def encode(
+    backend: Backend,
+    config: AlloSR2Config,
+    layout: Layout,
+    window: Window,
+    *,
+    tile: int = 0,
+    tick: Tick | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """One enlarged and padded picture, asked for by windows in [-1, 1] -> scaled latents [1, C, h, w], float32.
+
+    Equal to those of one pass over the whole. out: memory for them.
+    """
+    cells = layout.cells(config)
+    side, radius = _tile_and_context(tile_cells(config, tile), backend.encoder_radius, max(cells))
+    z_lr = torch.empty(1, config.latent_channels, *cells) if out is None else out
+    scale = 1.0 / config.latent_downscale
+    for rows, cols, z in exact_tiles(backend.encode, window, *cells, side, radius, scale, tick):
+        z_lr[:, :, rows, cols] = z
+    return z_lr
+
+
+@torch.no_grad()
+def step(
+    velocity: VelocityFn,
+    z_lr: Tensor,
+    t: Tensor,
+    config: AlloSR2Config,
+    realism: float = 1.0,
+    tile: int = 0,
+    overlap: int = DEFAULT_OVERLAP,
+    tick: Tick | None = None,
+    out: Tensor | None = None,
+    shifted: bool = False,
+) -> Tensor:
+    """The one step: z_L [B, C, h, w] and t [B] (or one for all) -> restored latents of the same shape, float32.
+
+    t is limited to the trained range. realism r >= 0 scales how far the result leaves the input, z_L + r (z_hat - z_L):
+    0 is the input, 1 as trained. Pictures larger than a tile are cut into overlapping tiles and blended. out: float32
+    memory for the result. shifted: the step is also taken on a grid shifted by half a patch of the network, and both
+    are averaged: twice the work, against patterns that lie on the grid. Non-finite results raise, with what to try.
+    """
+    check_realism(realism)
+    if t.numel() not in (1, z_lr.shape[0]):
+        raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
+    times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
+    plan = flow_plan(config, z_lr.shape[2], z_lr.shape[3], tile, overlap)
+    result = torch.empty_like(z_lr, dtype=torch.float32) if out is None else out
+    for number in range(z_lr.shape[0]):
+        here = slice(number, number + 1)
+        z, z_hat = z_lr[here], result[here]
+        apply_plan(_step_at(velocity, times[here], config, shifted), z, plan, tick=tick, out_BCHW=z_hat)
+        z_hat.sub_(z).mul_(realism).add_(z)
+    return result
+
+
+def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config, shifted: bool) -> Callable[[Tensor], Tensor]:
+    """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN; see `restore`."""
+    half = config.patch_cells // 2
+    if shifted and not half:
+        raise AlloSR2Error("expected a network whose patches have two latent cells or more to shift its grid; has one")
+
+    def one(z: Tensor) -> Tensor:
+        t = t_1.to(z.device)
+        return one_step(velocity, start_state(z, t, config.init), t)
+
+    def step(z: Tensor) -> Tensor:
+        z_hat = one(z)
+        if shifted:
+            beside = one(functional.pad(z, (half, half, half, half), mode="replicate"))
+            z_hat = torch.lerp(z_hat, beside[..., half:-half, half:-half], 0.5)
+        check_finite(z_hat, "the flow's output")
+        return z_hat
+
+    return step
+
+
+def check_realism(realism: float) -> None:
+    """AlloSR2Error unless realism is a number of at least 0."""
+    if not (math.isfinite(realism) and realism >= 0):
+        raise AlloSR2Error(f"expected realism >= 0; got {realism}")
+
+
+def decode(
+    backend: Backend, layout: Layout, window: Window, sink: Sink, *, down: int, side: int, tick: Tick | None = None
+) -> None:
+    """The latents of one picture, asked for by windows, -> the pixels of the restored picture, into the sink.
+
+    Equal to those of one pass over the whole, without the padding, [h, w, 3] in [0, 1], row by row from the top.
+    down: pixels along one side of a latent cell. side: of a tile, in cells.
+    """
+    cells = layout.padded_height // down, layout.padded_width // down
+    side, radius = _tile_and_context(side, backend.decoder_radius, max(cells))
+    for rows, cols, pixels in exact_tiles(backend.decode, window, *cells, side, radius, down, tick):
+        check_finite(pixels, "the decoder's output")
+        piece = (pixels[0].movedim(0, -1).float() * 0.5 + 0.5).clamp(0.0, 1.0)
+        within = max(0, layout.restored_height - rows.start), max(0, layout.restored_width - cols.start)
+        sink.put(rows.start, cols.start, piece[: within[0], : within[1]])
+
+
+def finish(
+    backend: Backend, config: AlloSR2Config, z_hr: Tensor, target: Target, color: str = "none", tile: int = 0
+) -> Tensor:
+    """Scaled latents [1, C, h, w] of one picture -> its result [height, width, 3 or 4]: decoded and settled."""
+    result, down, side = target.empty(), config.latent_downscale, decode_cells(config, tile)
+    decode(backend, target.layout, window_of(z_hr), sink_into(result, target.layout), down=down, side=side)
+    settle(result, target, color)
+    return result
+
+
+def sink_into(result_HWC: Tensor, layout: Layout) -> Sink:
+    """A sink that fills result[..., :3] with the restored picture, resampled where the result has another size."""
+    rgb_HWC = result_HWC[..., :3]
+    return Resampled(rgb_HWC, layout.restored_height, layout.restored_width) if layout.resampled else Placed(rgb_HWC)
+
+
+def check_finite(x: Tensor, what: str) -> None:
+    """Raise when a result has NaN or infinite values."""
+    if not bool(torch.isfinite(x).all()):
+        raise AlloSR2Error(
+            f"{what} has NaN or infinite values: run the model and the VAE in fp32 or bf16 instead of fp16, lower the "
+            "strength or remove other patches from the model"
+        )
+
+
+def _tile_and_context(cells: int, radius: int | None, whole: int) -> tuple[int, int]:
+    """Side of a tile and the context it needs, in latent cells: a picture of `whole` cells where that has no bound."""
+    return (whole, 0) if radius is None else (cells, radius)
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checkpoint's networks, built once, for the command line and for evaluation."""
+
+    config: AlloSR2Config
+    backend: Backend
+    head: SNRHead | None
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, strength: float = 1.0) -> Pipeline:
+        """Build every network of a standalone checkpoint on the CPU in fp32."""
+        autoencoder, network = checkpoint.build_autoencoder(strength), checkpoint.build_network(strength)
+        radii = (autoencoder.encoder_radius, autoencoder.decoder_radius)
+        return cls._of(checkpoint, autoencoder, network, radii)
+
+    @classmethod
+    def from_adapter(
+        cls, checkpoint: Checkpoint, transformer: Flux, autoencoder: Autoencoder, strength: float = 1.0
+    ) -> Pipeline:
+        """Put an adapter on its base's networks, which get its branches: pass copies to keep yours.
+
+        Raises AlloSR2Error when the adapter brings no empty prompt.
+        """
+        config, dtype = checkpoint.config, next(transformer.parameters()).dtype
+        if checkpoint.null is None:
+            raise AlloSR2Error("expected an adapter with an empty prompt (null.context, null.pooled); it has none")
+        parts = ((transformer, LORA_FLOW, HOST_FLOW), (autoencoder.encoder, LORA_ENCODER, HOST_ENCODER))
+        for part, group, prefix in parts:
+            if tensors := checkpoint.group(group):
+                lora.import_lora(part, {name: value.float() for name, value in tensors.items()}, prefix)
+                lora.set_scale(part, strength)
+        guidance = config.network.get("guidance")
+        context, pooled = (part.float() for part in checkpoint.null)
+        cond = FluxConditioning(context, pooled, None if guidance is None else torch.tensor([float(guidance)]))
+        velocity = FluxVelocity(transformer, compute_dtype=dtype)
+        return cls._of(checkpoint, autoencoder, lambda z, t: velocity(z, t, cond), (None, None))
+
+    @classmethod
+    def _of(
+        cls, checkpoint: Checkpoint, codec: Codec, velocity: VelocityFn, radii: tuple[int | None, int | None]
+    ) -> Pipeline:
+        config = checkpoint.config
+        encode, decode = scaled_functions(codec, config.latent_scale, config.latent_shift)
+        backend = Backend(
+            encode=encode, velocity=velocity, decode=decode, encoder_radius=radii[0], decoder_radius=radii[1]
+        )
+        return cls(config=config, backend=backend, head=checkpoint.build_snr_head())
+
+    @torch.inference_mode()
+    def upscale(
+        self,
+        image: Tensor,
+        scale: float | None = 4.0,
+        long_edge: int | None = None,
+        t: float | str | None = None,
+        realism: float = 1.0,
+        tile: int = 0,
+        overlap: int = DEFAULT_OVERLAP,
+        color: str = "none",
+        shifted: bool = False,
+        mask: Tensor | None = None,
+        tick: Tick | None = None,
+    ) -> Tensor:
+        """Image [B, H, W, 3 or 4] in [0, 1] -> enlarged image, item by item.
+
+        t: a time in (0, 1), "calibrated", "predicted", or None for what the checkpoint recommends.
+        shifted: see `step`. mask: [1 or B, H, W], see `finish.Target`.
+        """
+        check_realism(realism)
+        check_method(color)
+        config, backend = self.config, self.backend
+        method, manual = self._method(t)
+        targets = prepare(image, config, scale=scale, long_edge=long_edge, mask=mask)
+        layout, out = targets.layout, targets.empty(image.shape[0])
+        for number in range(image.shape[0]):
+            target, result = targets.item(number), out[number]
+            z_hr, z_lr, *features = self._latents(layout, result)
+            encode(backend, config, layout, target.window(), tile=tile, tick=tick, out=z_lr)
+            if method == "predicted":
+                start = t_from_rho(log_rho(predicted_power(z_lr, self.head, *features)).exp())
+            else:  # other times do not look at z_L
+                start = estimate_t(z_lr[:, :, :1, :1], config, self.head, method, manual=manual).t
+            step(backend.velocity, z_lr, start, config, realism, tile, overlap, tick, out=z_hr, shifted=shifted)
+            del z_lr, features
+            down, side = config.latent_downscale, decode_cells(config, tile)
+            if layout.resampled:
+                window, sink = window_of(z_hr), sink_into(result, layout)
+            else:
+                sink = Receding(z_hr, result, down, backend.decoder_radius or 0)
+                window = sink.window
+            decode(backend, layout, window, sink, down=down, side=side, tick=tick)
+            settle(result, target, color)
+        return out
+
+    @torch.inference_mode()
+    def predict_t(self, image: Tensor, scale: float | None = 4.0, long_edge: int | None = None) -> float:
+        """The time that `upscale` starts at for the first picture of [B, H, W, 3 or 4] when it is given none."""
+        target = prepare(image[:1], self.config, scale=scale, long_edge=long_edge)
+        z_lr = encode(self.backend, self.config, target.layout, target.window())
+        return float(estimate_t(z_lr, self.config, self.head, self.config.t_method).t)
+
+    def ticks(
+        self,
+        height: int,
+        width: int,
+        scale: float | None = None,
+        long_edge: int | None = None,
+        tile: int = 0,
+        overlap: int = DEFAULT_OVERLAP,
+    ) -> int:
+        """How often `tick` is called for one picture of height x width px."""
+        layout = Layout.of(height, width, self.config, scale=scale, long_edge=long_edge)
+        return sum(count_ticks(layout, self.config, tile, overlap))
+
+    def _method(self, t: float | str | None) -> tuple[str, float | None]:
+        """Method and manual time."""
+        if t is None:
+            return self.config.t_method, None
+        return (t, None) if isinstance(t, str) else ("manual", float(t))
+
+    def _latents(self, layout: Layout, result_HWC: Tensor) -> list[Tensor]:
+        """Memory for z_H, z_L and the SNR head's features: the result's own where that is filled from the top."""
+        shapes = [(self.config.latent_channels, *layout.cells(self.config))] * 2
+        if self.head is not None:
+            shapes.append(self.head.features_shape(*layout.cells(self.config)))
+        return lend(result_HWC[:0] if layout.resampled else result_HWC, shapes)
