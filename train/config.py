@@ -261,17 +261,52 @@ class Config:
     head: HeadConfig
 
 
+EXTENDS = "extends"
+"""Names the file beside it that a configuration differs from."""
+
+
 def load_config(path: Path) -> Config:
-    """Read a TOML file. AlloSR2Error on a missing file, a syntax error, or an unknown, missing or ill-typed key."""
+    """Read a TOML file, and the one it `extends`, from which only what differs is stated.
+
+    AlloSR2Error on a missing file, a syntax error, or an unknown, missing or ill-typed key of the merged tables.
+    """
+    return from_table(Config, _merged_table(path, ()), where=path.name)
+
+
+def _merged_table(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The file's table over that of the file it extends; `above` are the files that extend this one."""
+    if path.resolve() in above:
+        raise AlloSR2Error(f"{path.name}: expected to extend another file; it extends itself, directly or by others")
+    table = _read_table(path)
+    base = table.pop(EXTENDS, None)
+    if base is None:
+        return table
+    if not isinstance(base, str) or not base:
+        raise AlloSR2Error(f"{path.name}.{EXTENDS}: expected the name of a file; got {base!r}")
+    return _over(_merged_table(path.parent / base, (*above, path.resolve())), table)
+
+
+def _over(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """`table` over `base`, key by key and table by table; one of another `type` has nothing of the base's."""
+    merged = dict(base)
+    for key, value in table.items():
+        old = base.get(key)
+        same = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        )
+        merged[key] = _over(old, value) if same and isinstance(old, dict) else value
+    return merged
+
+
+def _read_table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AlloSR2Error(f"expected a configuration file at {path}; there is none") from None
     except OSError as error:
         raise AlloSR2Error(f"expected a configuration file at {path}; {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AlloSR2Error(f"expected TOML in {path}; {error}") from error
-    return from_table(Config, table, where=path.name)
 
 
 def from_table(kind: type[D], table: dict[str, Any], where: str) -> D:

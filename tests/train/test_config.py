@@ -16,6 +16,7 @@ from train.models.build import build_codec, build_velocity
 from train.perceptual.distances import DISTANCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "train" / "configs"
 
 
 def changed(root: Path, path: str, value: Any) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def test_a_file_becomes_the_dataclasses_it_describes(tmp_path: Path) -> None:
     assert dataclasses.asdict(config).keys() == tiny_table(tmp_path).keys()
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "train" / "configs").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
 def test_the_configurations_we_ship_are_read(path: Path) -> None:
     config = load_config(path)
     assert config.data.crop % 16 == 0
@@ -110,3 +111,44 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_config(tmp_path / "binary.toml")
     with pytest.raises(AlloSR2Error, match="expected a configuration file"):
         load_config(tmp_path)
+
+
+# ---- configurations that extend others ----
+
+
+def test_a_variant_states_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text((CONFIGS / "mini.toml").read_text())
+    (tmp_path / "variant.toml").write_text(
+        'extends = "base.toml"\n[run]\nseed = 7\n'
+        "[network]\nparams = { blocks = [1, 1, 1] }\n[allosr2]\noptim = { lr = 0.5 }\n"
+    )
+    base, variant = load_config(tmp_path / "base.toml"), load_config(tmp_path / "variant.toml")
+    assert (variant.run.seed, variant.allosr2.optim.lr) == (7, 0.5)
+    assert variant.network.params == {**base.network.params, "blocks": [1, 1, 1]}
+    assert variant.allosr2.optim.steps == base.allosr2.optim.steps and variant.data == base.data
+    (tmp_path / "again.toml").write_text('extends = "variant.toml"\n[run]\nseed = 8\n')
+    again = load_config(tmp_path / "again.toml")
+    assert (again.run.seed, again.allosr2.optim.lr) == (8, 0.5)
+
+
+def test_another_type_takes_nothing_of_the_bases_parameters(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text((CONFIGS / "mini.toml").read_text())
+    (tmp_path / "v.toml").write_text('extends = "base.toml"\n[network]\ntype = "flux"\nparams = { depth = 2 }\n')
+    assert load_config(tmp_path / "v.toml").network.params == {"depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "v.toml"\n', "extends itself"),
+        ('extends = "other.toml"\n', "configuration file at .*other.toml; there is none"),
+        ("extends = 3\n", "extends: expected the name of a file; got 3"),
+        ('extends = "base.toml"\n[run]\nsede = 1\n', "unknown key 'sede'; did you mean 'seed'"),
+        ('extends = "base.toml"\nrun = 3\n', "run: expected a table"),
+    ],
+)
+def test_variants_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "base.toml").write_text((CONFIGS / "mini.toml").read_text())
+    (tmp_path / "v.toml").write_text(text)
+    with pytest.raises(AlloSR2Error, match=message):
+        load_config(tmp_path / "v.toml")
