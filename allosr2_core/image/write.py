@@ -121,7 +121,8 @@ def save_image(
         elif options.bits == 16:
             write_deep_png(file, pixels_HWC, kept)
         else:
-            _picture(pixels_HWC).save(file, format=file_format, **_settings(file_format, options, kept))
+            settings = _settings(file_format, options, kept) | _exact_grey(file_format, pixels_HWC)
+            _picture(pixels_HWC).save(file, format=file_format, **settings)
     return "; ".join(filter(None, notes))
 
 
@@ -257,6 +258,12 @@ def _is_for_rgb(metadata: Metadata) -> bool:
 def _picture(pixels_HWC: np.ndarray) -> Image.Image:
     """uint8, 1 to 4 channels."""
     return Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[-1] == 1 else pixels_HWC)
+
+
+def _exact_grey(file_format: str, pixels_HWC: np.ndarray) -> dict[str, Any]:
+    """WebP's lossy colours round greys off grey: a grey picture is stored without loss."""
+    grey = file_format == "WEBP" and bool((pixels_HWC[..., :3] == pixels_HWC[..., :1]).all())
+    return {"lossless": True} if grey else {}
 
 
 def _settings(file_format: str, options: SaveOptions, metadata: Metadata) -> dict[str, Any]:

@@ -225,3 +225,12 @@ def test_check_writable(name: str, size: tuple[int, int], settings: dict[str, bo
 def test_the_longest_edge_can_be_written(tmp_path: Path, name: str, edge: int) -> None:
     save_image(tmp_path / name, torch.rand(2, edge, 3))
     assert load_image(tmp_path / name).rgb_HWC.shape == (2, edge, 3)
+
+
+def test_greys_stay_grey_in_webp(tmp_path: Path) -> None:
+    """Lossy WebP would round them off grey."""
+    grey = torch.linspace(0, 1, 48 * 40).reshape(48, 40, 1).expand(48, 40, 3)
+    save_image(tmp_path / "grey.webp", grey)
+    with Image.open(tmp_path / "grey.webp") as picture:
+        found = np.asarray(picture.convert("RGB")).astype(int)
+    assert (found == found[..., :1]).all() and len(np.unique(found)) == 256
