@@ -6,6 +6,7 @@ The exit codes are those of EXIT_CODES.
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +27,11 @@ from .paths import find_inputs
 from .settings import OutputSettings, Talk, UpscaleSettings
 from .upscale import Request, upscale_pictures
 
-OK, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_FAILED, UNUSABLE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
 EXIT_CODES = (
     "Exit code: 0 all good (skipped pictures too); 1 a picture, the summary's file or the inspected checkpoint failed, "
     "the other pictures are done; 2 nothing was done, because the arguments, the paths or the checkpoint cannot be "
-    "used; 130 interrupted, the finished pictures are kept."
+    "used; 130 interrupted, 141 nobody reads the output any more: the finished pictures are kept."
 )
 
 
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
+        return NO_READER
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -220,3 +220,22 @@ def test_as_a_program(tmp_path: Path, tiny_checkpoint: Path) -> None:
     )
     assert finished.returncode == 0, finished.stderr
     assert size(tmp_path / "out.png") == (36, 56)
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    for number in range(3):
+        write_photo(tmp_path / "in" / f"{number}.png")
+    command = [sys.executable, "-u", "-m", "allosr2_core", "upscale", tmp_path / "in", tmp_path / "out"]
+    with subprocess.Popen(  # noqa: S603 - our own module
+        [*command, "--checkpoint", tiny_checkpoint],
+        cwd=Path(__file__).resolve().parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        said = running.stderr.read()
+        assert running.wait(timeout=120) == 141
+    assert said == ""
+    assert all(path.suffix == ".png" for path in (tmp_path / "out").iterdir())
