@@ -1,4 +1,4 @@
-"""`python -m allosr2_core`: the command line, see cli.py."""
+"""`python -m allosr2_core`: the command line, see cli/main.py."""
 
 import sys
 

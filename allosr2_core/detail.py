@@ -2,8 +2,10 @@
 
 Where a result is hardly larger than its input, the input shows most of what the result can. A restoration that takes
 the grain of a clean picture for noise then loses more than it gains. What it took away is the residual, the input less
-the result at the input's size. Noise is alike all over a picture, detail is not: so the quiet parts of the residual
-tell the noise, and the rest is given back by a local Wiener gain (the filter of Lee, 1980).
+the result at the input's size. Its local mean is no noise, which averages out, and is given back. Around that mean,
+noise is taken to be alike all over a picture, and detail is not: the quiet parts of the residual tell the noise, and
+the rest is given back by a local Wiener gain (the filter of Lee, 1980). Noise that grows with brightness is stronger in
+bright parts than the quiet ones tell, and some of it comes back there.
 """
 
 from __future__ import annotations
@@ -26,14 +28,21 @@ SAMPLES = 2**20
 def lost_detail(source_1hwC: Tensor, result_1HWC: Tensor) -> Tensor:
     """What is to be given back, [1, h, w, C] in -1..1, at the size of the input; the result is not smaller.
 
-    gain = max(0, 1 - noise / variance), with the residual's local variance over all channels and its quiet quantile.
+    mean + gain (residual - mean), gain = max(0, 1 - noise / variance): the residual's local mean in each channel, its
+    local variance over all of them, and the quiet quantile of that.
     """
     residual_1hwC = source_1hwC - resample(result_1HWC, *source_1hwC.shape[1:3])
-    power_11hw = residual_1hwC.square().mean(dim=-1)[:, None]
-    variance_11hw = functional.avg_pool2d(power_11hw, WINDOW, 1, WINDOW // 2, count_include_pad=False)
-    changed_N = variance_11hw[variance_11hw > UNCHANGED]
+    mean_1hwC = _local_mean(residual_1hwC)
+    variance_1hw1 = _local_mean((residual_1hwC - mean_1hwC).square().mean(dim=-1, keepdim=True))
+    changed_N = variance_1hw1[variance_1hw1 > UNCHANGED]
     if changed_N.numel() == 0:
         return residual_1hwC
     noise = changed_N[:: -(-changed_N.numel() // SAMPLES)].quantile(QUIET)
-    gain_11hw = (1.0 - noise / variance_11hw.clamp_min(UNCHANGED)).clamp_min(0.0)
-    return residual_1hwC.mul_(gain_11hw.movedim(1, -1))
+    gain_1hw1 = (1.0 - noise / variance_1hw1.clamp_min(UNCHANGED)).clamp_min(0.0)
+    return residual_1hwC.sub_(mean_1hwC).mul_(gain_1hw1).add_(mean_1hwC)
+
+
+def _local_mean(map_BHWC: Tensor) -> Tensor:
+    """Over WINDOW x WINDOW px, as far as there are."""
+    mean_BCHW = functional.avg_pool2d(map_BHWC.movedim(-1, 1), WINDOW, 1, WINDOW // 2, count_include_pad=False)
+    return mean_BCHW.movedim(1, -1)

@@ -75,8 +75,8 @@ def settle(result_HWC: Tensor, target: Target, color: str) -> None:
     """
     layout, source, rgb_HWC = target.layout, target.source, result_HWC[..., :3].clamp_(0.0, 1.0)
     height, width = layout.height, layout.width
-    if layout.reduced:
-        lost = Enlarged(lost_detail(source, rgb_HWC[None]), height, width, kernel=Kernel.SIGNED)
+    if layout.detail:
+        lost = Enlarged(lost_detail(source, rgb_HWC[None]) * layout.detail, height, width, kernel=Kernel.SIGNED)
         for rows in _bands(height):
             rgb_HWC[rows] += lost.pixels(rows, slice(0, width))
     if color != "none":
@@ -135,9 +135,10 @@ def _shrunk(image_BHWC: Tensor, height: int, width: int) -> Tensor:
 def _check_mask(mask: Tensor, batch: int, layout: Layout) -> None:
     sizes = ((layout.input_height, layout.input_width), (layout.height, layout.width))
     if mask.ndim != 3 or mask.shape[0] not in (1, batch) or tuple(mask.shape[1:]) not in sizes:
+        count = "1" if batch == 1 else f"1 or {batch}"
         raise AlloSR2Error(
-            f"expected a mask of shape (1 or {batch}, H, W) with the input's {sizes[0][1]}x{sizes[0][0]} px or the "
-            f"result's {sizes[1][1]}x{sizes[1][0]} px; got shape {tuple(mask.shape)}"
+            f"expected a mask of shape ({count}, H, W) with the input's {sizes[0][1]}x{sizes[0][0]} px or the result's "
+            f"{sizes[1][1]}x{sizes[1][0]} px; got shape {tuple(mask.shape)}"
         )
     if not bool(((mask >= 0.0) & (mask <= 1.0)).all()):  # also NaN
         raise AlloSR2Error("expected mask values in 0..1; got others")

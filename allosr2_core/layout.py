@@ -85,9 +85,10 @@ class Layout:
         return (self.height, self.width) != (self.restored_height, self.restored_width)
 
     @property
-    def reduced(self) -> bool:
-        """Whether the result is smaller than the restored picture."""
-        return self.height * self.width < self.restored_height * self.restored_width
+    def detail(self) -> float:
+        """How much of its lost detail a result gets back: all up to half the trained factor, none at that factor."""
+        part = (self.height * self.width / (self.restored_height * self.restored_width)) ** 0.5
+        return min(1.0, max(0.0, 2.0 - 2.0 * part))
 
     def cells(self, config: AlloSR2Config) -> tuple[int, int]:
         """Height and width of the padded picture's latents."""
@@ -113,8 +114,9 @@ def decode_cells(config: AlloSR2Config, tile: int) -> int:
 def flow_plan(config: AlloSR2Config, height: int, width: int, tile: int, overlap: int) -> TilePlan:
     """The tiles of the flow on latents of height x width cells.
 
-    tile, overlap: px of the result; tile 0 is automatic. A network that takes tiles of any size gets them all alike,
-    up to a quarter larger than the checkpoint's own; others get tiles of exactly their size, the last shifted inward.
+    tile, overlap: px of the restored picture; tile 0 is automatic. A network that takes tiles of any size gets them all
+    alike, up to a quarter larger than the checkpoint's own; others get tiles of exactly their size, the last shifted
+    inward.
     """
     if overlap < 0:
         raise AlloSR2Error(f"expected an overlap of 0 or more pixels; got {overlap}")

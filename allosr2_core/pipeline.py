@@ -73,7 +73,9 @@ def prepare(
     rgb, alpha = split_alpha(image)
     layout = Layout.of(rgb.shape[1], rgb.shape[2], config, scale=scale, long_edge=long_edge)
     filled = rgb if alpha is None else fill_hidden(rgb, alpha)
-    return Target(layout, resize_bicubic(filled, layout.source_height, layout.source_width), alpha, mask)
+    source = resize_bicubic(filled, layout.source_height, layout.source_width)
+    alpha, mask = (None if part is None else part.clone() for part in (alpha, mask))  # what is kept is nobody else's
+    return Target(layout, source, alpha, mask)
 
 
 def encode(
@@ -134,7 +136,7 @@ def step(
 
 
 def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config, shifted: bool) -> Callable[[Tensor], Tensor]:
-    """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN; see `restore`."""
+    """The one step from a time [1], as a function of z_L [1, C, h, w] that refuses to give NaN; see `step`."""
     half = config.patch_cells // 2
     if shifted and not half:
         raise AlloSR2Error("expected a network whose patches have two latent cells or more to shift its grid; has one")

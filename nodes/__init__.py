@@ -1,4 +1,4 @@
-"""The AlloSR2 nodes: one per file, thin; host.py and host_objects.py touch ComfyUI, allosr2_core does the work."""
+"""The AlloSR2 nodes: one per file, thin; host*.py call ComfyUI, allosr2_core does the work."""
 
 from __future__ import annotations
 

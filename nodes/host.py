@@ -176,7 +176,7 @@ def step(
     shifted: bool = False,
     tick: Tick,
 ) -> Tensor:
-    """The one step on a host MODEL; tile, overlap: px of the result. shifted: see the core's `step`.
+    """The one step on a host MODEL; tile, overlap: px of the restored picture. shifted: see the core's `step`.
 
     With tile 0, what is automatic is halved and tried again each time the device runs out of memory.
     """

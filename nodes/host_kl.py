@@ -1,7 +1,7 @@
 """Whole-picture encode and decode of the host's KL autoencoders (LDM, FLUX.1) in the memory there is.
 
 Where the host's own pass fits the device it is made. Where it does not, the host would fall back to tiles, which shift
-colours; here the same networks run in strips of rows with the statistics of the whole (`allosr2_core.streamed_kl`).
+colours; here the same networks run in strips of rows with the statistics of the whole (`tiling/kl_strips.py`).
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ def refuse_alpha_as_mask(image: Tensor, mask: Tensor) -> None:
             "expected a mask of the image's size; got the empty 64x64 mask of Load Image, which means that the picture "
             "has no transparency. Disconnect 'mask', or draw one (right click on Load Image, Open in MaskEditor)"
         )
-    if image.shape[-1] == 4 and tuple(mask.shape[-2:]) == tuple(image.shape[1:3]):
+    fits = mask.ndim == 3 and mask.shape[0] in (1, image.shape[0]) and mask.shape[1:] == image.shape[1:3]
+    if image.shape[-1] == 4 and fits:  # another shape is refused where masks are checked
         transparency = 1.0 - image[..., 3]
-        if bool(torch.isclose(mask.to(image), transparency, atol=1 / 512, rtol=0).all()):
+        if bool(transparency.any()) and bool(torch.isclose(mask.to(image), transparency, atol=1 / 512, rtol=0).all()):
             raise AlloSR2Error(
                 "expected a mask that says where to restore; got the image's own transparency. Alpha is kept without "
                 "it: disconnect 'mask'"

@@ -120,6 +120,8 @@ class SNRTimestepEstimate(io.ComfyNode):
 
 def _reference(image: Tensor, target: Target) -> Tensor:
     """The true picture at the restored picture's size, repeated over the batch if there is only one."""
+    if not bool(torch.isfinite(image).all()):
+        raise AlloSR2Error("expected finite pixels on hr_reference; it has NaN or infinite values")
     rgb, _ = split_alpha(image)
     batch, layout = target.source.shape[0], target.layout
     if rgb.shape[0] not in (1, batch):

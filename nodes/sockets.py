@@ -21,5 +21,5 @@ def scale_input(tooltip: str) -> io.Float.Input:
 
 
 def tile_input(tooltip: str) -> io.Int.Input:
-    """Side of a tile in pixels of the result; 0 leaves it to the node."""
+    """Side of a tile in pixels of the restored picture; 0 leaves it to the node."""
     return io.Int.Input("tile", default=0, min=0, max=8192, step=16, tooltip=tooltip)

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.finish import settle
-from ..allosr2_core.image.color import COLOR_METHODS
+from ..allosr2_core.image.color import COLOR_METHODS, check_method
 from ..allosr2_core.layout import Layout
 from . import host
 from .latent import KEY, target_of
@@ -63,7 +63,10 @@ class TiledDecode(io.ComfyNode):
     def execute(cls, vae: VAE, latent: dict[str, Any], tile: int, mode: str, color: str) -> io.NodeOutput:
         if mode not in MODES:
             raise AlloSR2Error(f"expected mode to be one of {MODES}; got {mode!r}")
+        check_method(color)
         samples, down = latent["samples"], int(vae.spacial_compression_decode())
+        if samples.ndim != 4:
+            raise AlloSR2Error(f"expected latents of pictures (B, C, h, w); got shape {tuple(samples.shape)}")
         target = target_of(latent, down) if KEY in latent else None
         height, width = (side * down for side in samples.shape[-2:])
         layout = Layout.plain(height, width) if target is None else target.layout

@@ -17,7 +17,7 @@ class UpscaleSettings:
     realism: float
     """0 is the enlarged input, 1 as trained."""
     tile: int
-    """Side of a tile in result px; 0 is automatic."""
+    """Side of a tile in px of the restored (4x) picture; 0 is automatic."""
     overlap: int
     """Overlap of neighbouring tiles, px."""
     color: str
@@ -31,7 +31,7 @@ class OutputSettings:
     """How results are stored."""
 
     format: str | None = None
-    """One of FORMATS in jobs.py, or None: as each name says."""
+    """One of FORMATS in names.py, or None: as each name says."""
     quality: int = 95
     """Of JPEG and WebP, 1 to 100."""
     depth: str = "auto"

@@ -6,6 +6,7 @@ import time
 import pytest
 from bad_checkpoints import BAD_CHECKPOINTS
 from comfy_server import ComfyServer, WorkflowError
+from PIL import Image
 from workflows import LOADER, UPSCALE, example, with_node, without_t
 
 SMALL = "small.safetensors"
@@ -55,6 +56,13 @@ def test_resized_latents_are_refused(server: ComfyServer) -> None:
     assert error.node_type == "TiledDecode" and "expected latents" in str(error)
 
 
+def test_changed_latents_are_refused(server: ComfyServer) -> None:
+    workflow = without_t(example(SMALL, "photo.png", n5={"latent": ["33", 0]}))
+    workflow = with_node(workflow, "33", "LatentFlip", samples=[UPSCALE, 0], flip_method="x-axis: vertically")
+    error = failure(server, workflow)
+    assert error.node_type == "TiledDecode" and "another node has changed them" in str(error)
+
+
 def test_paired_without_a_reference_is_refused(server: ComfyServer) -> None:
     assert "hr_reference" in str(failure(server, example(SMALL, "photo.png", n3={"method": "paired"})))
 
@@ -74,7 +82,9 @@ def cancelled(server: ComfyServer, workflow: dict, after: float) -> tuple[Workfl
 
 
 def test_cancelling_takes_effect_within_a_tile(server: ComfyServer) -> None:
-    many_tiles = without_t(example(SMALL, "wide.png", n4={"scale": 8.0, "tile": 16, "overlap": 8}))
+    with Image.open(server.input / "wide.png") as wide:
+        wide.resize((450, 270)).save(server.input / "large.png")
+    many_tiles = without_t(example(SMALL, "large.png", n4={"tile": 16, "overlap": 8}))
     error, seconds = cancelled(server, many_tiles, after=0.7)
     assert error.interrupted and error.node_type == "AlloSR2OneStepUpscale"
     assert seconds < 3.0
@@ -83,8 +93,10 @@ def test_cancelling_takes_effect_within_a_tile(server: ComfyServer) -> None:
 
 
 def test_the_decode_can_be_cancelled_too(server: ComfyServer) -> None:
-    server.run(without_t(example(SMALL, "wide.png", n4={"scale": 8.0})))  # its latents are kept by the host
-    many_tiles = without_t(example(SMALL, "wide.png", n4={"scale": 8.0}, n5={"tile": 8}))
+    with Image.open(server.input / "wide.png") as wide:
+        wide.resize((450, 270)).save(server.input / "large.png")
+    server.run(without_t(example(SMALL, "large.png")))  # its latents are kept by the host
+    many_tiles = without_t(example(SMALL, "large.png", n5={"tile": 8}))
     error, seconds = cancelled(server, many_tiles, after=0.5)
     assert error.interrupted and error.node_type == "TiledDecode"
     assert seconds < 3.0

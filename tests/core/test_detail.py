@@ -42,6 +42,13 @@ def test_flat_areas_do_not_speak_for_the_noise_elsewhere() -> None:
     assert float(back.square().mean() / residual.square().mean()) < 0.3
 
 
+def test_an_offset_comes_back_without_the_noise_on_it() -> None:
+    clean, offset = torch.full((1, 64, 64, 3), 0.5), torch.zeros(1, 64, 64, 3)
+    offset[:, :, 40:] = 0.05
+    back = lost_detail(clean + offset + noise(0.01, 1, 64, 64, 3), clean)[:, :, 48:]
+    assert abs(float(back.mean()) - 0.05) < 0.002 and float(back.std()) < 0.003
+
+
 def test_nothing_was_lost() -> None:
     image = stripes(20, 30)
     assert float(lost_detail(image, image).abs().max()) == 0.0

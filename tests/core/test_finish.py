@@ -266,6 +266,15 @@ def test_other_factors_are_made_of_the_trained_one(upscaler: Pipeline, scale: fl
     assert float((result[0] - expected).abs().mean()) < 0.01
 
 
+def test_results_change_little_between_factors_next_to_each_other(embedded: Pipeline) -> None:
+    """At the trained factor nothing is given back, just below it next to nothing."""
+    image = resize_bicubic(picture(12, 12), 40, 40)
+    at = {scale: resize_bicubic(embedded.upscale(image, scale=scale), 120, 120) for scale in (3.9, 3.97, 4.0, 4.03)}
+    for low, high in ((3.9, 3.97), (3.97, 4.0), (4.0, 4.03)):
+        assert float((at[low] - at[high]).abs().mean()) < 1.0 * LEVEL
+    assert Layout.of(40, 40, CONFIG, scale=2.0).detail == 1.0 and Layout.of(40, 40, CONFIG, scale=4.0).detail == 0.0
+
+
 def test_a_smaller_result_than_the_input_restores_no_more_than_it_shows() -> None:
     layout = Layout.of(400, 300, CONFIG, scale=0.5)
     assert (layout.source_height, layout.source_width) == (layout.height, layout.width) == (200, 150)
