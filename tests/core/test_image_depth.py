@@ -47,11 +47,10 @@ def test_sixteen_bits_round_trip(tmp_path: Path, height: int, width: int, channe
     assert (loaded.bits, loaded.grey, loaded.note) == (16, channels < 3, "")
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [(s, c) for s in (".png", ".tif", ".jpg", ".webp") for c in (1, 2) if (s, c) != (".jpg", 2)]
+)
 def test_eight_bit_grey(tmp_path: Path, suffix: str, channels: int) -> None:
-    if suffix == ".jpg" and channels == 2:
-        pytest.skip("no alpha in JPEG")
     values = photo(40, 30, channels)
     unit = torch.from_numpy(values) / 255.0
     rgb, alpha = unit[..., :1].expand(-1, -1, 3), unit[..., 1] if channels == 2 else None

@@ -232,19 +232,18 @@ def test_tiff_cut_off(tmp_path: Path, compression: int, kept: float) -> None:
         load_image(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("key", [False, True])
 @pytest.mark.parametrize(
-    ("colour_type", "bits"),
+    ("colour_type", "bits", "key"),
     [
-        (t, b)
+        (t, b, key)
         for t, depths in {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}.items()
         for b in depths
+        for key in (False, True)
+        if not (key and t in (4, 6))  # no tRNS beside an alpha channel
     ],
 )
 def test_png(tmp_path: Path, colour_type: int, bits: int, key: bool) -> None:
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
-    if key and colour_type in (4, 6):
-        pytest.skip("not allowed with an alpha channel")
     values = samples(channels, bits)
     top = (1 << bits) - 1
     extra, alpha = b"", None
@@ -303,10 +302,7 @@ def test_png_interlaced(tmp_path: Path, colour_type: int, bits: int) -> None:
 @pytest.mark.parametrize("photometric", [0, 1])
 def test_fax(tmp_path: Path, compression: str, photometric: int) -> None:
     values = np.random.default_rng(0).integers(0, 2, (H, 32)).astype(bool)
-    try:
-        Image.fromarray(values).save(tmp_path / "a.tif", compression=compression, tiffinfo={262: photometric})
-    except (OSError, RuntimeError) as error:
-        pytest.skip(str(error))
+    Image.fromarray(values).save(tmp_path / "a.tif", compression=compression, tiffinfo={262: photometric})
     with Image.open(tmp_path / "a.tif") as opened:
         assert opened.tag_v2[262] == photometric
     picture = load_image(tmp_path / "a.tif")
