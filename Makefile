@@ -39,9 +39,9 @@ train-mini: $(VENV)/.ready
 	$(BIN)/python -m train photos
 	$(BIN)/python -m train autoencoder --config $(CONFIG)
 	$(BIN)/python -m train prior --config $(CONFIG)
-	$(BIN)/python -m train allosr2 --config $(CONFIG)
-	$(BIN)/python -m train head --config $(CONFIG)
-	$(BIN)/python -m train calibrate --config $(CONFIG)
+	$(BIN)/python -m train sr --config $(CONFIG)
+	$(BIN)/python -m train snr_head --config $(CONFIG)
+	$(BIN)/python -m train export --config $(CONFIG)
 
 evaluate: $(VENV)/.ready
 	$(BIN)/python -m train evaluate --split test

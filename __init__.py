@@ -12,7 +12,7 @@ WEB_DIRECTORY = "./web"  # the nodes' help pages
 
 async def comfy_entrypoint() -> ComfyExtension:
     """Called by ComfyUI when it loads the pack."""
-    from .nodes import AlloSR2Extension, host
+    from .nodes import AlloSR2Extension, register_folder
 
-    host.register_folder()
+    register_folder()
     return AlloSR2Extension()

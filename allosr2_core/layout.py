@@ -16,8 +16,6 @@ PAD_MULTIPLE_CELLS = 4
 """Pictures are padded to this many latent cells: the embedded U-Net's stride."""
 LARGEST_DECODE = 256
 """Side of the largest decode tile, px."""
-DEFAULT_OVERLAP = 64
-"""Overlap of neighbouring flow tiles, px."""
 MIN_SIDE = 64
 """Smaller pictures are padded to this, px: a network that has seen no border closer than that invents at it."""
 

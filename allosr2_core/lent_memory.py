@@ -1,8 +1,8 @@
 """The latents of a picture, kept in the memory of its result until the decoder fills that.
 
-A result has 12 bytes a pixel; z_L and z_H of a codec with 16 channels for 4 x 4 pixels have 4 each. They lie at its
-end, and it is written from the top: only near the bottom does the picture reach the rows of z_H that it is still made
-of, and those few (a row of tiles) are moved out of the way.
+A result has 12 bytes a pixel; z_L and z_H of an autoencoder with 16 channels for 4 x 4 pixels have 4 each. They lie at
+its end, and it is written from the top: only near the bottom does the picture reach the rows of z_H that it is still
+made of, and those few (a row of tiles) are moved out of the way.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ in px of the restored picture. `tick` is called once per tile of every part (pro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +18,8 @@ from torch.nn import functional
 
 from .adapters import lora
 from .checkpoint.config import AlloSR2Config
-from .checkpoint.format import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, Checkpoint
+from .checkpoint.contents import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL
+from .checkpoint.format import Checkpoint
 from .errors import AlloSR2Error
 from .finish import Target, settle
 from .flow import VelocityFn, one_step, start_state, t_from_rho
@@ -27,16 +27,19 @@ from .image.alpha import fill_hidden
 from .image.color import check_method
 from .image.geometry import resize_bicubic, split_alpha
 from .image.resample import Placed, Resampled
-from .layout import DEFAULT_OVERLAP, Layout, count_ticks, decode_cells, flow_plan, tile_cells
+from .layout import Layout, count_ticks, decode_cells, flow_plan, tile_cells
 from .lent_memory import Receding, lend
-from .networks.codecs import Codec, scaled_functions
-from .networks.flux import Flux, FluxConditioning, FluxVelocity
-from .networks.kl_autoencoder import Autoencoder
+from .networks.autoencoders import Autoencoder
+from .networks.registry import VelocityNetwork
+from .options import DEFAULT_OVERLAP, UpscaleOptions
+from .options import check as check_option
 from .snr import SNRHead, log_rho
 from .start_time import estimate_t, predicted_power
 from .tiling.blended import apply_plan
 from .tiling.exact import Tick, Window, exact_tiles, window_of
 
+PLAIN = UpscaleOptions()
+"""Everything as trained, four times larger."""
 Sink = Placed | Resampled
 """Where decoded pieces go: into a result of the restored picture's size, or of another."""
 
@@ -121,7 +124,7 @@ def step(
     memory for the result. shifted: the step is also taken on a grid shifted by half a patch of the network, and both
     are averaged: twice the work, against patterns that lie on the grid. Non-finite results raise, with what to try.
     """
-    check_realism(realism)
+    check_option("realism", realism)
     if t.numel() not in (1, z_lr.shape[0]):
         raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
@@ -154,12 +157,6 @@ def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config, shifted: 
         return z_hat
 
     return step
-
-
-def check_realism(realism: float) -> None:
-    """AlloSR2Error unless realism is a number of at least 0."""
-    if not (math.isfinite(realism) and realism >= 0):
-        raise AlloSR2Error(f"expected realism >= 0; got {realism}")
 
 
 def decode(
@@ -223,40 +220,36 @@ class Pipeline:
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, strength: float = 1.0) -> Pipeline:
         """Build every network of a standalone checkpoint on the CPU in fp32."""
-        autoencoder, network = checkpoint.build_autoencoder(strength), checkpoint.build_network(strength)
-        radii = (autoencoder.encoder_radius, autoencoder.decoder_radius)
-        return cls._of(checkpoint, autoencoder, network, radii)
+        return cls._of(checkpoint, checkpoint.build_network(strength), checkpoint.build_autoencoder(strength))
 
     @classmethod
     def from_adapter(
-        cls, checkpoint: Checkpoint, transformer: Flux, autoencoder: Autoencoder, strength: float = 1.0
+        cls, checkpoint: Checkpoint, network: VelocityNetwork, autoencoder: Autoencoder, strength: float = 1.0
     ) -> Pipeline:
-        """Put an adapter on its base's networks, which get its branches: pass copies to keep yours.
+        """Put an adapter on its base's networks (`bases.read_base`), which get its branches and its empty prompt.
 
         Raises AlloSR2Error when the adapter brings no empty prompt.
         """
-        config, dtype = checkpoint.config, next(transformer.parameters()).dtype
         if checkpoint.null is None:
             raise AlloSR2Error("expected an adapter with an empty prompt (null.context, null.pooled); it has none")
-        parts = ((transformer, LORA_FLOW, HOST_FLOW), (autoencoder.encoder, LORA_ENCODER, HOST_ENCODER))
+        network.set_null(checkpoint.group(NULL), checkpoint.config.base)
+        parts = ((network.adapted, LORA_FLOW, HOST_FLOW), (autoencoder.adapted, LORA_ENCODER, HOST_ENCODER))
         for part, group, prefix in parts:
             if tensors := checkpoint.group(group):
                 lora.import_lora(part, {name: value.float() for name, value in tensors.items()}, prefix)
                 lora.set_scale(part, strength)
-        guidance = config.network.get("guidance")
-        context, pooled = (part.float() for part in checkpoint.null)
-        cond = FluxConditioning(context, pooled, None if guidance is None else torch.tensor([float(guidance)]))
-        velocity = FluxVelocity(transformer, compute_dtype=dtype)
-        return cls._of(checkpoint, autoencoder, lambda z, t: velocity(z, t, cond), (None, None))
+        return cls._of(checkpoint, network, autoencoder)
 
     @classmethod
-    def _of(
-        cls, checkpoint: Checkpoint, codec: Codec, velocity: VelocityFn, radii: tuple[int | None, int | None]
-    ) -> Pipeline:
+    def _of(cls, checkpoint: Checkpoint, velocity: VelocityFn, autoencoder: Autoencoder) -> Pipeline:
         config = checkpoint.config
-        encode, decode = scaled_functions(codec, config.latent_scale, config.latent_shift)
+        scale, shift = config.latent_scale, config.latent_shift
         backend = Backend(
-            encode=encode, velocity=velocity, decode=decode, encoder_radius=radii[0], decoder_radius=radii[1]
+            encode=lambda pixels: autoencoder.scaled_encode(pixels, scale, shift),
+            velocity=velocity,
+            decode=lambda z: autoencoder.scaled_decode(z, scale, shift),
+            encoder_radius=autoencoder.encoder_radius,
+            decoder_radius=autoencoder.decoder_radius,
         )
         return cls(config=config, backend=backend, head=checkpoint.build_snr_head())
 
@@ -264,27 +257,20 @@ class Pipeline:
     def upscale(
         self,
         image: Tensor,
-        scale: float | None = 4.0,
-        long_edge: int | None = None,
-        t: float | str | None = None,
-        realism: float = 1.0,
-        tile: int = 0,
-        overlap: int = DEFAULT_OVERLAP,
-        color: str = "none",
-        shifted: bool = False,
+        options: UpscaleOptions = PLAIN,
+        *,
         mask: Tensor | None = None,
         tick: Tick | None = None,
     ) -> Tensor:
         """Image [B, H, W, 3 or 4] in [0, 1] -> enlarged image, item by item.
 
-        t: a time in (0, 1), "calibrated", "predicted", or None for what the checkpoint recommends.
-        shifted: see `step`. mask: [1 or B, H, W], see `finish.Target`.
+        mask: [1 or B, H, W], see `finish.Target`.
         """
-        check_realism(realism)
-        check_method(color)
-        config, backend = self.config, self.backend
-        method, manual = self._method(t)
-        targets = prepare(image, config, scale=scale, long_edge=long_edge, mask=mask)
+        check_option("realism", options.realism)
+        check_method(options.color)
+        config, backend, tile = self.config, self.backend, options.tile
+        method, manual = self._method(options.t)
+        targets = prepare(image, config, **options.size, mask=mask)
         layout, out = targets.layout, targets.empty(image.shape[0])
         for number in range(image.shape[0]):
             target, result = targets.item(number), out[number]
@@ -294,7 +280,8 @@ class Pipeline:
                 start = t_from_rho(log_rho(predicted_power(z_lr, self.head, *features)).exp())
             else:  # other times do not look at z_L
                 start = estimate_t(z_lr[:, :, :1, :1], config, self.head, method, manual=manual).t
-            step(backend.velocity, z_lr, start, config, realism, tile, overlap, tick, out=z_hr, shifted=shifted)
+            way = {"realism": options.realism, "tile": tile, "overlap": options.overlap, "shifted": options.shifted}
+            step(backend.velocity, z_lr, start, config, **way, tick=tick, out=z_hr)
             del z_lr, features
             down, side = config.latent_downscale, decode_cells(config, tile)
             if layout.resampled:
@@ -303,28 +290,20 @@ class Pipeline:
                 sink = Receding(z_hr, result, down, backend.decoder_radius or 0)
                 window = sink.window
             decode(backend, layout, window, sink, down=down, side=side, tick=tick)
-            settle(result, target, color)
+            settle(result, target, options.color)
         return out
 
     @torch.inference_mode()
-    def predict_t(self, image: Tensor, scale: float | None = 4.0, long_edge: int | None = None) -> float:
+    def predict_t(self, image: Tensor, options: UpscaleOptions = PLAIN) -> float:
         """The time that `upscale` starts at for the first picture of [B, H, W, 3 or 4] when it is given none."""
-        target = prepare(image[:1], self.config, scale=scale, long_edge=long_edge)
+        target = prepare(image[:1], self.config, **options.size)
         z_lr = encode(self.backend, self.config, target.layout, target.window())
         return float(estimate_t(z_lr, self.config, self.head, self.config.t_method).t)
 
-    def ticks(
-        self,
-        height: int,
-        width: int,
-        scale: float | None = None,
-        long_edge: int | None = None,
-        tile: int = 0,
-        overlap: int = DEFAULT_OVERLAP,
-    ) -> int:
+    def ticks(self, height: int, width: int, options: UpscaleOptions = PLAIN) -> int:
         """How often `tick` is called for one picture of height x width px."""
-        layout = Layout.of(height, width, self.config, scale=scale, long_edge=long_edge)
-        return sum(count_ticks(layout, self.config, tile, overlap))
+        layout = Layout.of(height, width, self.config, **options.size)
+        return sum(count_ticks(layout, self.config, options.tile, options.overlap))
 
     def _method(self, t: float | str | None) -> tuple[str, float | None]:
         """Method and manual time."""

@@ -10,10 +10,8 @@ from torch import Tensor
 from .checkpoint.config import AlloSR2Config
 from .errors import AlloSR2Error
 from .flow import t_from_rho
+from .options import T_METHODS
 from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
-
-METHODS = ("calibrated", "predicted", "paired", "manual")
-"""calibrated: the checkpoint's average. predicted: by its SNR head. paired: from the truth. manual: a given time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def estimate_t(
     z_hr: Tensor | None = None,
     manual: float | None = None,
 ) -> TimestepEstimate:
-    """The time t* of latents z_L [B, C, h, w] by one of `METHODS`; always within the trained range.
+    """The time t* of latents z_L [B, C, h, w] by one of `T_METHODS`; always within the trained range.
 
     "paired" needs z_hr of the same shape (an upper bound: it looks at the answer); "manual" needs a time in (0, 1).
     """
@@ -63,7 +61,7 @@ def estimate_t(
         raw_t = torch.full((batch,), float(manual))
         local = None
     else:
-        raise AlloSR2Error(f"expected the t method to be one of {METHODS}; got {method!r}")
+        raise AlloSR2Error(f"expected the t method to be one of {', '.join(T_METHODS)}; got {method!r}")
     t = config.clamp_t(raw_t)
     rho = raw_t / (1.0 - raw_t)
     power = z_lr.float().flatten(1).square().mean(dim=1).cpu()

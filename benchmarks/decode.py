@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from allosr2_core.bases.registry import BASES
-from allosr2_core.networks.codecs import build_codec, codec_params
-from allosr2_core.networks.kl_autoencoder import Autoencoder
+from allosr2_core.networks.autoencoders import autoencoder_params, build_autoencoder
+from allosr2_core.networks.kl_autoencoder import KLAutoencoder
 from allosr2_core.tiling.kl_strips import streamed_decode
 from train.loop.precision import bf16_is_native
 
@@ -48,12 +48,12 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
 
     `ratio` is of seconds to those of `against`, and `max_abs_diff` is from its picture.
     """
-    codec = _codec()
-    host_tiled = _host(codec)
-    rough = copy.deepcopy(codec).bfloat16() if bf16_is_native("cpu") else None
+    autoencoder = _autoencoder()
+    host_tiled = _host(autoencoder)
+    rough = copy.deepcopy(autoencoder).bfloat16() if bf16_is_native("cpu") else None
     for side in sizes or (QUICK_SIDES if quick else SIDES):
-        z, size = _latent(codec, side), f"{side} px"
-        cases = _cases(codec, z)
+        z, size = _latent(autoencoder, side), f"{side} px"
+        cases = _cases(autoencoder, z)
         if side <= HOST_LARGEST:
             cases[HOST] = lambda z=z: host_tiled(z)
         exact = yield from _rows(cases, size)
@@ -61,12 +61,18 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
             yield from _rows(_cases(rough, z.bfloat16()), f"{size}, bf16", exact)
 
 
-def _cases(codec: Autoencoder, z: Tensor) -> dict[str, Callable[[], Tensor]]:
-    one_map = float(z[0, 0].numel() * codec.downscale**2 * codec.params.ch * codec.params.ch_mult[0] * z.element_size())
+def _cases(autoencoder: KLAutoencoder, z: Tensor) -> dict[str, Callable[[], Tensor]]:
+    one_map = float(
+        z[0, 0].numel()
+        * autoencoder.downscale**2
+        * autoencoder.params.ch
+        * autoencoder.params.ch_mult[0]
+        * z.element_size()
+    )
     return {
-        WHOLE: lambda: codec.decoder(z),
-        EXACT: lambda: streamed_decode(codec.decoder, z, BUDGETS[EXACT] * one_map),
-        LOWMEM: lambda: streamed_decode(codec.decoder, z, BUDGETS[LOWMEM] * one_map),
+        WHOLE: lambda: autoencoder.decoder(z),
+        EXACT: lambda: streamed_decode(autoencoder.decoder, z, BUDGETS[EXACT] * one_map),
+        LOWMEM: lambda: streamed_decode(autoencoder.decoder, z, BUDGETS[LOWMEM] * one_map),
     }
 
 
@@ -91,33 +97,33 @@ def _apart(result: Tensor, reference: Tensor) -> float:
     return max_difference(result.clamp(-1.0, 1.0), reference.clamp(-1.0, 1.0), FULL_SCALE)
 
 
-def _latent(codec: Autoencoder, side: int) -> Tensor:
+def _latent(autoencoder: KLAutoencoder, side: int) -> Tensor:
     """Raw noise on a ramp, [1, C, h, w]."""
-    cells = side // codec.downscale
-    noise = torch.randn(1, codec.params.z_channels, cells, cells, generator=torch.Generator().manual_seed(0))
+    cells = side // autoencoder.downscale
+    noise = torch.randn(1, autoencoder.params.z_channels, cells, cells, generator=torch.Generator().manual_seed(0))
     return noise + torch.linspace(-2.0, 2.0, cells)
 
 
-def _codec() -> Autoencoder:
+def _autoencoder() -> KLAutoencoder:
     """FLUX.1's autoencoder with random weights whose pictures fill the range."""
     torch.manual_seed(0)
-    codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
-    assert isinstance(codec, Autoencoder)  # noqa: S101
-    codec = codec.eval().requires_grad_(False)
+    autoencoder = build_autoencoder(autoencoder_params(BASES["flux1-dev"].autoencoder))
+    assert isinstance(autoencoder, KLAutoencoder)  # noqa: S101
+    autoencoder = autoencoder.eval().requires_grad_(False)
     with torch.inference_mode():
-        pixels, last = codec.decoder(_latent(codec, WARM_UP)), codec.decoder.conv_out
+        pixels, last = autoencoder.decoder(_latent(autoencoder, WARM_UP)), autoencoder.decoder.conv_out
     gain = SPREAD / float(pixels.std())
     last.weight.mul_(gain)
     last.bias.sub_(pixels.mean(dim=(0, 2, 3))).mul_(gain)
-    return codec
+    return autoencoder
 
 
-def _host(codec: Autoencoder) -> Callable[[Tensor], Tensor]:
+def _host(autoencoder: KLAutoencoder) -> Callable[[Tensor], Tensor]:
     """The host's VAE with the same weights, decoding in its tiles; pixels in -1..1."""
     import_host()
     import comfy.sd
 
-    vae: Any = comfy.sd.VAE(sd={name: value.clone() for name, value in codec.state_dict().items()})
+    vae: Any = comfy.sd.VAE(sd={name: value.clone() for name, value in autoencoder.state_dict().items()})
 
     def decode(z: Tensor) -> Tensor:
         down = vae.spacial_compression_decode()

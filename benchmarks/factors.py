@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 
 from .measure import Row, with_peak
@@ -27,7 +28,9 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
         image = torch.rand(1, side, side, 3, generator=generator)
         trained = 0.0
         for factor in FACTORS:
-            _, grown, seconds = with_peak(lambda image=image, factor=factor: upscaler.upscale(image, scale=factor))
+            _, grown, seconds = with_peak(
+                lambda image=image, factor=factor: upscaler.upscale(image, UpscaleOptions(scale=factor))
+            )
             trained = trained or seconds
             figures = {"grown_mb": grown}
             name, ratio = f"at {factor:g}", seconds / trained

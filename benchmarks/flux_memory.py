@@ -22,10 +22,10 @@ from allosr2_core.adapters.lora import branch_shapes, matching_layers
 from allosr2_core.bases.registry import BASES
 from allosr2_core.checkpoint.config import AlloSR2Config
 from allosr2_core.checkpoint.format import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL, write_checkpoint
-from allosr2_core.networks.codecs import build_codec, codec_params
-from allosr2_core.networks.flux import FluxConditioning, FluxVelocity
-from allosr2_core.networks.kl_autoencoder import Autoencoder
-from allosr2_core.networks.registry import NullFlux, build_network
+from allosr2_core.networks.autoencoders import autoencoder_params, build_autoencoder
+from allosr2_core.networks.flux import FluxConditioning, FluxVelocity, NullFlux
+from allosr2_core.networks.kl_autoencoder import KLAutoencoder
+from allosr2_core.networks.registry import build_network
 from tools import comfyui
 from tools.comfy_server import ComfyServer
 
@@ -47,10 +47,10 @@ M = TypeVar("M", bound=nn.Module)
 def write_files(models: Path, depth: int = 2, singles: int = 6) -> int:
     """Random transformer (bf16), VAE and adapter below a models folder; returns the transformer's parameters."""
     spec = dict(BASES["flux1-dev"].network) | {"depth": depth, "depth_single_blocks": singles}
-    codec = BASES["flux1-dev"].autoencoder
+    autoencoder = BASES["flux1-dev"].autoencoder
     with torch.device("meta"):
-        network, autoencoder = build_network(spec), build_codec(codec_params(codec))
-    assert isinstance(network, NullFlux) and isinstance(autoencoder, Autoencoder)  # noqa: S101
+        network, autoencoder = build_network(spec), build_autoencoder(autoencoder_params(autoencoder))
+    assert isinstance(network, NullFlux) and isinstance(autoencoder, KLAutoencoder)  # noqa: S101
     flux = network.velocity.flux
     parts = {"diffusion_models": (flux, TRANSFORMER, torch.bfloat16), "vae": (autoencoder, AE, torch.float32)}
     for folder, (module, name, dtype) in parts.items():
@@ -69,7 +69,7 @@ def write_files(models: Path, depth: int = 2, singles: int = 6) -> int:
     config = AlloSR2Config(
         base="flux1-dev",
         network=spec,
-        autoencoder=codec,
+        autoencoder=autoencoder,
         adapter={"transformer": TARGETS, "vae_encoder": ["conv_in"]},
         snr_head={},
         init="aligned",
@@ -82,8 +82,8 @@ def write_files(models: Path, depth: int = 2, singles: int = 6) -> int:
         tile_size=2048,  # both graphs see the picture in one piece
         latent_channels=16,
         latent_downscale=8,
-        latent_scale=codec["scale_factor"],
-        latent_shift=codec["shift_factor"],
+        latent_scale=autoencoder["scale_factor"],
+        latent_shift=autoencoder["shift_factor"],
     )
     (models / "allosr2").mkdir(parents=True, exist_ok=True)
     path = models / "allosr2" / ADAPTER
@@ -198,22 +198,22 @@ def one_block_of_each(side: int) -> Callable[[], Any]:
 
 
 def vae_encode(side: int) -> Callable[[], Any]:
-    codec = _random_codec()
+    autoencoder = _random_autoencoder()
     pixels = torch.rand(1, 3, side, side, dtype=torch.bfloat16)
-    return lambda: codec.encode(pixels)
+    return lambda: autoencoder.encode(pixels)
 
 
 def vae_decode(side: int) -> Callable[[], Any]:
-    codec = _random_codec()
+    autoencoder = _random_autoencoder()
     z = torch.randn(1, 16, side // 8, side // 8, dtype=torch.bfloat16)
-    return lambda: codec.decode(z)
+    return lambda: autoencoder.decode(z)
 
 
-def _random_codec() -> Autoencoder:
+def _random_autoencoder() -> KLAutoencoder:
     with torch.device("meta"):
-        codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
-    assert isinstance(codec, Autoencoder)  # noqa: S101
-    return _random_module(codec)
+        autoencoder = build_autoencoder(autoencoder_params(BASES["flux1-dev"].autoencoder))
+    assert isinstance(autoencoder, KLAutoencoder)  # noqa: S101
+    return _random_module(autoencoder)
 
 
 def _random_module(module: M) -> M:
@@ -228,8 +228,8 @@ def table(sides: Sequence[int]) -> list[Row]:
     """Weights by type, and activations by tile."""
     with torch.device("meta"):
         network = build_network(BASES["flux1-dev"].network)
-        codec = build_codec(codec_params(BASES["flux1-dev"].autoencoder))
-    count, vae = (sum(p.numel() for p in part.parameters()) for part in (network, codec))
+        autoencoder = build_autoencoder(autoencoder_params(BASES["flux1-dev"].autoencoder))
+    count, vae = (sum(p.numel() for p in part.parameters()) for part in (network, autoencoder))
     rows = [
         Row("flux_memory", "transformer weights", name, peak_mb=count * bits / 8 / MEBI) for name, bits in BITS.items()
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 
 from .measure import MEBI, Row, with_peak
@@ -28,7 +29,7 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     upscaler.upscale(torch.rand(1, 64, 64, 3, generator=generator))  # warm
     for side in sizes or (QUICK_SIDES if quick else SIDES):
         image = torch.rand(1, side // SCALE, side // SCALE, 3, generator=generator)
-        result, grown, seconds = with_peak(lambda image=image: upscaler.upscale(image, scale=SCALE))
+        result, grown, seconds = with_peak(lambda image=image: upscaler.upscale(image, UpscaleOptions(scale=SCALE)))
         own, megapixels = result.numel() * result.element_size() / MEBI, side * side / 1e6
         del result
         figures = {"megapixels": megapixels, "seconds_per_megapixel": seconds / megapixels, "grown_mb": grown}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.layout import flow_plan
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from allosr2_core.tiling.blended import TilePlan
 from train.data.degradation import SCALE
@@ -40,9 +41,9 @@ def run(quick: bool) -> list[Row]:
     found: dict[int, list[dict[str, float]]] = {overlap: [] for overlap in OVERLAPS}
     for lr in _pictures(QUICK_PHOTOS if quick else PHOTOS):
         with torch.inference_mode():
-            whole = upscaler.upscale(lr, scale=SCALE, tile=2 * SIDE)
+            whole = upscaler.upscale(lr, UpscaleOptions(scale=SCALE, tile=2 * SIDE))
             for overlap in OVERLAPS:
-                tiled = upscaler.upscale(lr, scale=SCALE, tile=TILE, overlap=overlap)
+                tiled = upscaler.upscale(lr, UpscaleOptions(scale=SCALE, tile=TILE, overlap=overlap))
                 found[overlap].append(_figures(tiled, whole, _plan(upscaler, overlap)))
     return [
         Row(

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from allosr2_core.bases.registry import spellings
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.families import spellings
 from allosr2_core.networks.flux import PATCH, Flux, FluxConditioning, FluxParams, FluxVelocity, pack, token_ids, unpack
 from tests.core.flux_keys import transformer_to_diffusers
 from tests.core.peers import randomize

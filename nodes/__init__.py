@@ -1,13 +1,16 @@
-"""The AlloSR2 nodes: one per file, thin; host*.py call ComfyUI, allosr2_core does the work."""
+"""The AlloSR2 nodes: one per file, thin. comfy_host calls ComfyUI, allosr2_core does the work."""
 
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .comfy_host.files import register_folder
 from .loader import AlloSR2Loader
 from .one_step_upscale import AlloSR2OneStepUpscale
 from .snr_timestep import SNRTimestepEstimate
 from .tiled_decode import TiledDecode
+
+__all__ = ["AlloSR2Extension", "register_folder"]
 
 
 class AlloSR2Extension(ComfyExtension):

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from comfy_execution.graph_utils import ExecutionBlocker
-from torch import Tensor
 
+from ..allosr2_core.bases.registry import FAMILIES
 from ..allosr2_core.errors import AlloSR2Error
-from ..allosr2_core.networks.families import FAMILIES
+from .comfy_host.execution import ExecutionBlocker
+from .comfy_host.model import Prompt
 
 if TYPE_CHECKING:
     from .spec import Spec
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One entry of a CONDITIONING."""
-
-    context: Tensor
-    """Text tokens [1, T, D]."""
-    extras: Mapping[str, Any]
-    """What the host's models read beside it: "pooled_output" [1, V], "guidance", masks, reference latents."""
 
 
 def of_checkpoint(spec: Spec) -> list[list[Any]] | ExecutionBlocker:

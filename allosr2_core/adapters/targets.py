@@ -13,6 +13,8 @@ from .lora import ALPHA_KEY, DOWN_KEY, UP_KEY, branch_shapes, matching_layers
 Shape = tuple[int, ...]
 PARTS = ("transformer", "vae_encoder")
 """The two networks an adapter changes, as named in the configuration's `adapter` table."""
+HOST_FLOW, HOST_ENCODER = "diffusion_model.", "encoder."
+"""What the host puts before the names of the velocity network's and the encoder's parameters."""
 
 
 def check_targets(adapter: Mapping[str, object]) -> list[str]:

@@ -1,52 +1,27 @@
-"""The bases adapters are made for: their architectures, and how to read their files (Black Forest Labs' names)."""
+"""The model families by the `type` that a checkpoint gives its network, their published members, and their files.
+
+A family is one file here, which registers itself. Its adapters then run on the MODEL a host has loaded. To train them,
+and to run them without a host, its transformer is a kind of network of the same name (`networks/registry.py`).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..adapters.targets import Shape
 from ..adapters.weight_diff import listed
-from ..checkpoint.config import AlloSR2Config
 from ..errors import AlloSR2Error
-from ..networks.codecs import build_codec, codec_params
-from ..networks.families import spellings
-from ..networks.flux import Flux
-from ..networks.kl_autoencoder import Autoencoder
-from ..networks.registry import NullFlux, build_network
-
-_FLUX1 = {
-    "type": "flux",
-    "latent_channels": 16,
-    "vec_in_dim": 768,
-    "context_in_dim": 4096,
-    "hidden_size": 3072,
-    "mlp_ratio": 4.0,
-    "num_heads": 24,
-    "depth": 19,
-    "depth_single_blocks": 38,
-    "axes_dim": [16, 56, 56],
-    "theta": 10_000,
-    "qkv_bias": True,
-}
-_FLUX1_VAE = {
-    "type": "kl",
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 128,
-    "ch_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "z_channels": 16,
-    "scale_factor": 0.3611,
-    "shift_factor": 0.1159,
-}
+from ..networks.autoencoders import Autoencoder, autoencoder_params, build_autoencoder
+from ..networks.registry import NETWORKS, VelocityNetwork, build_network
 
 
 @dataclass(frozen=True)
@@ -58,36 +33,92 @@ class Base:
     network: Mapping[str, Any]
     """Its transformer, as `networks.build_network` takes it. The guidance is a checkpoint's own choice: 1.0 here."""
     autoencoder: Mapping[str, Any]
-    """Its VAE, as `codecs.codec_params` takes it."""
+    """Its VAE, as `autoencoders.autoencoder_params` takes it."""
     license: str
     """What its licence makes of adapters trained on it."""
 
 
-BASES: dict[str, Base] = {
-    "flux1-dev": Base(
-        title="FLUX.1-dev",
-        network=_FLUX1 | {"guidance_embed": True, "guidance": 1.0},
-        autoencoder=_FLUX1_VAE,
-        license="FLUX.1 [dev] Non-Commercial License",
-    ),
-    "flux1-schnell": Base(
-        title="FLUX.1-schnell",
-        network=_FLUX1 | {"guidance_embed": False, "guidance": None},
-        autoencoder=_FLUX1_VAE,
-        license="Apache-2.0",
-    ),
-}
-"""By the name that checkpoints give under `base`."""
+@dataclass(frozen=True)
+class Family:
+    """Models that share one architecture and one latent space. All are flows: v = e - z_0, x_0 = z_t - t v."""
+
+    title: str
+    latent_channels: int
+    latent_downscale: int
+    """Pixels along one side of a latent cell."""
+    latent_scale: float
+    latent_shift: float
+    """scaled latent = (raw - shift) * scale."""
+    token_cells: int
+    """Latent cells along one side of a token."""
+    pooled: bool
+    """Whether the transformer takes a pooled text vector besides the text's tokens; its empty prompt has one then."""
+    guidance: bool
+    """Whether it has members that take a guidance strength (FLUX.1-dev, FLUX.2-dev; not schnell, not klein)."""
+    marks: tuple[str, ...]
+    """Parameters that together only this family's transformer has, each in one of its spellings."""
+    spellings: tuple[tuple[str, ...], ...] = ()
+    """Ends of parameters' names that files and hosts have in several ways: the files' own first."""
+    architecture: Callable[[Mapping[str, Shape]], dict[str, object]] | None = None
+    """What the shapes of a transformer's parameters tell, as a checkpoint states it; None where it states none of it.
+
+    AlloSR2Error when a parameter that tells is not there."""
+    describe: Callable[[Mapping[str, Any]], str] | None = None
+    """The name of a network that is none of `members`; by default its type."""
+    members: Mapping[str, Base] = field(default_factory=dict)
+    """By the name that checkpoints give under `base`."""
+
+
+FAMILIES: dict[str, Family] = {}
+"""By the `type` that a checkpoint gives its network."""
+BASES: dict[str, Base] = {}
+"""The members of all families, by the name that checkpoints give under `base`."""
+
+
+def register(name: str, family: Family) -> None:
+    """Make a family and its members known. ValueError where a name is taken."""
+    taken = sorted({name} & FAMILIES.keys() | family.members.keys() & BASES.keys())
+    if taken:
+        raise ValueError(f"expected new names for a family and its members; taken: {', '.join(taken)}")
+    FAMILIES[name] = family
+    BASES.update(family.members)
+
+
+def needs_host(name: object) -> bool:
+    """Whether networks of this type are those of a family that only a host can build."""
+    return name in FAMILIES and name not in NETWORKS
+
+
+# --- what a model is --------------------------------------------------------------------------------------------------
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """The names that files and hosts have for one parameter, the files' first; just `name` for most."""
+    for ends in (ends for family in FAMILIES.values() for ends in family.spellings):
+        for end in ends:
+            if name.endswith(end):
+                return tuple(name.removesuffix(end) + other for other in ends)
+    return (name,)
+
+
+def recognise(shapes: Mapping[str, Shape]) -> str | None:
+    """The family a transformer belongs to, by its parameters' names; None for another one."""
+    return next((name for name in FAMILIES if not missing_marks(name, shapes)), None)
+
+
+def missing_marks(family: str, shapes: Mapping[str, Shape]) -> list[str]:
+    """The marks of a family that a transformer has in no spelling."""
+    return [mark for mark in FAMILIES[family].marks if not any(name in shapes for name in spellings(mark))]
 
 
 def base_name(network: Mapping[str, Any]) -> str:
-    """The name of a flux network in BASES, or a description of one that is not there."""
+    """The name of a base's network in BASES, or a description of one that is not there."""
     for name, base in BASES.items():
         if _architecture(base.network) == _architecture(network):
             return name
-    double, single = network.get("depth"), network.get("depth_single_blocks")
-    guidance = "with" if network.get("guidance_embed") else "without"
-    return f"flux-{network.get('hidden_size')}-{double}+{single}-{guidance}-guidance"
+    kind = str(network.get("type"))
+    describe = FAMILIES[kind].describe if kind in FAMILIES else None
+    return kind if describe is None else describe(network)
 
 
 def title_of(name: str) -> str:
@@ -100,23 +131,42 @@ def _architecture(network: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in lists.items() if key != "guidance"}
 
 
+# --- its files --------------------------------------------------------------------------------------------------------
+
+
+class Described(Protocol):
+    """What a checkpoint's configuration says of the base it is for."""
+
+    @property
+    def base(self) -> str: ...
+
+    @property
+    def network(self) -> Mapping[str, Any]: ...
+
+    @property
+    def autoencoder(self) -> Mapping[str, Any]: ...
+
+
 def read_base(
-    config: AlloSR2Config,
+    config: Described,
     transformer: str | os.PathLike[str],
     autoencoder: str | os.PathLike[str],
     dtype: torch.dtype = torch.float32,
-) -> tuple[Flux, Autoencoder]:
-    """The transformer (in `dtype`) and the VAE (fp32) that an adapter with this configuration is for, frozen.
+) -> tuple[VelocityNetwork, Autoencoder]:
+    """The network, its transformer in `dtype`, and the VAE (fp32) that an adapter with this configuration is for.
 
-    Raises AlloSR2Error when a file is no safetensors file or holds other tensors than those of the base.
+    Both frozen; the empty prompt is zeros. Raises AlloSR2Error when a file is no safetensors file or holds other
+    tensors than those of the base.
     """
     with torch.device("meta"):
-        network, codec = build_network(config.network), build_codec(codec_params(config.autoencoder))
-    if not isinstance(network, NullFlux) or not isinstance(codec, Autoencoder):
-        raise AlloSR2Error(f"expected an adapter for a FLUX.1 base; this one is for {config.base}")
-    assign(network.velocity.flux, read_transformer(transformer, dtype), str(transformer))
-    assign(codec, {name: value.float() for name, value in read_tensors(autoencoder).items()}, str(autoencoder))
-    return network.velocity.flux.eval().requires_grad_(False), codec.eval().requires_grad_(False)
+        network, vae = build_network(config.network), build_autoencoder(autoencoder_params(config.autoencoder))
+    if not network.null:
+        raise AlloSR2Error(f"expected an adapter for a base; got a checkpoint of {config.base}")
+    assign(network.adapted, read_transformer(transformer, dtype), str(transformer))
+    network.compute_in(dtype)
+    network.set_null({}, config.base)
+    assign(vae, {name: value.float() for name, value in read_tensors(autoencoder).items()}, str(autoencoder))
+    return network.eval().requires_grad_(False), vae.eval().requires_grad_(False)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -128,7 +178,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def read_transformer(path: str | os.PathLike[str], dtype: torch.dtype) -> dict[str, Tensor]:
-    """A transformer's tensors under the names of FLUX.1's own files; newer hosts save some under others."""
+    """A transformer's tensors under the names of its makers' files; hosts save some under others."""
     return {spellings(name)[0]: value.to(dtype) for name, value in read_tensors(path).items()}
 
 

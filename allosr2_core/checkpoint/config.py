@@ -10,14 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from ..adapters.targets import check_targets
+from ..bases.registry import FAMILIES, needs_host
 from ..errors import AlloSR2Error
 from ..flow import INITS, Init
-from ..networks.codecs import channels_and_downscale, codec_params
-from ..networks.families import FAMILIES
-from ..networks.kl_autoencoder import AutoencoderParams
-from ..networks.registry import HOST_NETWORKS
-
-T_METHODS = ("calibrated", "predicted")
+from ..networks.autoencoders import autoencoder_params
+from ..networks.registry import NETWORKS, network_params
+from ..options import T_WORDS
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class AlloSR2Config:
     """Velocity network: type and parameters, see `networks.build_network`; of types only the host can build, the
     type alone."""
     autoencoder: Mapping[str, Any]
-    """Autoencoder: type and parameters, see `codecs.codec_params`; {"type": "host"} where only the host has it."""
+    """Its type and parameters, see `autoencoders.autoencoder_params`; {"type": "host"} where only the host has it."""
     adapter: Mapping[str, Any]
     """Empty for standalone files; of adapters the adapted layers, see `adapter.check_targets`."""
     snr_head: Mapping[str, Any]
@@ -61,8 +59,8 @@ class AlloSR2Config:
         problems = []
         if self.init not in INITS:
             problems.append(f"init must be one of {INITS}, got {self.init!r}")
-        if self.t_method not in T_METHODS:
-            problems.append(f"t_method must be one of {T_METHODS}, got {self.t_method!r}")
+        if self.t_method not in T_WORDS:
+            problems.append(f"t_method must be one of {T_WORDS}, got {self.t_method!r}")
         for name in ("scale", "trained_size", "tile_size", "latent_channels", "latent_downscale"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -94,26 +92,25 @@ class AlloSR2Config:
         if family is not None and not family.guidance and self.network.get("guidance") is not None:
             found.append(f"network has a guidance of {self.network['guidance']!r}, which {family.title} does not take")
         facts = ("latent_channels", "latent_downscale", "latent_scale", "latent_shift")
-        for name, value in zip(facts, self._codec_facts(), strict=False):
+        for name, value in zip(facts, self._autoencoder_facts(), strict=False):
             if getattr(self, name) != value:
                 found.append(f"{name} is {getattr(self, name)!r} here and {value!r} in autoencoder")
         return found
 
-    def _codec_facts(self) -> tuple[float, ...]:
+    def _autoencoder_facts(self) -> tuple[float, ...]:
         """Channels and downscale of the autoencoder, and where it has its own (FLUX.1), latent scale and shift."""
-        family = FAMILIES.get(self.network.get("type", ""))
         if self.only_host_autoencoder:
+            family = FAMILIES.get(self.network.get("type", ""))
             if family is None:
                 return ()
             return family.latent_channels, family.latent_downscale, family.latent_scale, family.latent_shift
-        params = codec_params(self.autoencoder)
-        facts = channels_and_downscale(params)
-        return (*facts, params.scale_factor, params.shift_factor) if isinstance(params, AutoencoderParams) else facts
+        params = autoencoder_params(self.autoencoder)
+        return params.latent_channels, params.downscale, *(params.latent_format or ())
 
     @property
     def only_host_network(self) -> bool:
         """True when the velocity network is one of a host's that the core cannot build."""
-        return self.network.get("type") in HOST_NETWORKS
+        return needs_host(self.network.get("type"))
 
     @property
     def only_host_autoencoder(self) -> bool:
@@ -123,20 +120,22 @@ class AlloSR2Config:
     @property
     def is_local_codec(self) -> bool:
         """True when encoder and decoder see a few cells only, so that tiles can be exact."""
-        return self.autoencoder.get("type", "patch") == "patch"
+        if self.only_host_autoencoder:
+            return False
+        params = autoencoder_params(self.autoencoder)
+        return params.encoder_radius is not None and params.decoder_radius is not None
 
     @property
     def is_local_flow(self) -> bool:
-        """True when the velocity network is made of convolutions: it takes tiles of any size, not only the trained."""
-        return self.network.get("type") == "unet"
+        """True when the velocity network sees a few cells only: it takes tiles of any size, not only the trained."""
+        return self.network.get("type") in NETWORKS and network_params(self.network).radius is not None
 
     @property
     def patch_cells(self) -> int:
         """Latent cells along one side of what the velocity network sees as one: a U-Net's stride, a token."""
-        if self.is_local_flow:
-            return 2 ** (len(self.network["channels"]) - 1)
-        family = FAMILIES.get(self.network.get("type", ""))
-        return 2 if family is None else family.token_cells
+        if self.only_host_network:
+            return FAMILIES[self.network["type"]].token_cells
+        return network_params(self.network).stride
 
     def clamp_t(self, t: Tensor) -> Tensor:
         """t limited to the trained range."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from safetensors import safe_open
 
-from .format import GROUPS, load_checkpoint
+from .contents import GROUPS
+from .format import load_checkpoint
 
 _GROUP_MEANS = {
     "flow.": "generative prior",

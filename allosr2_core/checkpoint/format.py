@@ -1,15 +1,5 @@
 """The checkpoint file: one safetensors file, versioned, strict. It is standalone or an adapter for a base (FLUX.1).
 
-Tensors, by prefix (names behind `lora.transformer.` and `lora.vae_encoder.` are ones the host's LoRA loader accepts):
-
-    flow.*               the generative prior (standalone files only)
-    vae.*                the autoencoder (likewise)
-    lora.transformer.*   what the SR flow adds to the prior: `diffusion_model.X.diff`, `diffusion_model.X.diff_b`; in
-                         adapters `diffusion_model.X.lora_A.weight`, `.lora_B.weight`, `.alpha`
-    lora.vae_encoder.*   what it adds to the encoder: `encoder.X.diff` ... or `encoder.X.lora_A.weight` ...
-    snr_head.*           the head that predicts log rho (adapters may come without)
-    null.*               `context` (1, T, D) and `pooled` (1, V): the empty prompt of an adapter (likewise)
-
 Header metadata: `allosr2.format`, `allosr2.config` and `allosr2.training` (JSON), `modelspec.*` 1.0.1, `license`.
 Loading refuses anything it does not fully understand and says what was expected and what came.
 """
@@ -30,24 +20,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..adapters.targets import Shape, adapter_shapes
-from ..adapters.weight_diff import apply_diff, diff_names, export_diff, listed
+from ..adapters.targets import HOST_ENCODER, HOST_FLOW, Shape
+from ..adapters.weight_diff import apply_diff, export_diff, listed
+from ..dataclass_reader import read_dataclass
 from ..errors import AlloSR2Error
 from ..files import write_atomically
-from ..networks.codecs import Codec, build_codec, codec_params
-from ..networks.patch_autoencoder import PatchAutoencoder
-from ..networks.registry import HOST_NETWORKS, NullFlux, build_network, strict
+from ..networks.autoencoders import Autoencoder, autoencoder_params, build_autoencoder
+from ..networks.registry import VelocityNetwork, build_network
 from ..snr import SNRHead, SNRHeadParams
 from .config import AlloSR2Config
+from .contents import FLOW, HEAD, LORA_ENCODER, LORA_FLOW, NULL, VAE, expected_tensors
 
 FORMAT = 1
 FORMAT_KEY, CONFIG_KEY, TRAINING_KEY = "allosr2.format", "allosr2.config", "allosr2.training"
-FLOW, VAE, LORA_FLOW, LORA_ENCODER, HEAD = "flow.", "vae.", "lora.transformer.", "lora.vae_encoder.", "snr_head."
-NULL = "null."
-GROUPS = (FLOW, VAE, LORA_FLOW, LORA_ENCODER, HEAD, NULL)
-HOST_FLOW, HOST_ENCODER = "diffusion_model.", "encoder."
-"""What the host puts before the names of the velocity network's and the encoder's parameters."""
-
 M = TypeVar("M", bound=nn.Module)
 DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}
 
@@ -71,26 +56,24 @@ class Checkpoint:
         """The tensors behind one prefix, without it. Empty if the file has none."""
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
-    def build_prior(self) -> nn.Module:
+    def build_prior(self) -> VelocityNetwork:
         """The generative prior, frozen. AlloSR2Error for an adapter: its prior is the base."""
         self._check_standalone()
         return _filled(build_network(self.config.network), self.group(FLOW))
 
-    def build_network(self, strength: float = 1.0) -> nn.Module:
+    def build_network(self, strength: float = 1.0) -> VelocityNetwork:
         """The SR velocity network: the prior plus `strength` times what was learned. AlloSR2Error for an adapter."""
         network = self.build_prior()
         apply_diff(network, self.group(LORA_FLOW), HOST_FLOW, strength)
         return network
 
-    def build_autoencoder(self, strength: float = 1.0) -> PatchAutoencoder:
+    def build_autoencoder(self, strength: float = 1.0) -> Autoencoder:
         """The autoencoder with `strength` times what its encoder learned; strength 0 encodes HR pictures exactly.
 
         AlloSR2Error for an adapter.
         """
         self._check_standalone()
-        model = build_codec(codec_params(self.config.autoencoder))
-        assert isinstance(model, PatchAutoencoder)  # noqa: S101 - checked when it was read
-        _filled(model, self.group(VAE))
+        model = _filled(build_autoencoder(autoencoder_params(self.config.autoencoder)), self.group(VAE))
         apply_diff(model.encoder, self.group(LORA_ENCODER), HOST_ENCODER, strength)
         return model
 
@@ -98,7 +81,7 @@ class Checkpoint:
         """The SNR head, frozen; None in a file without."""
         if not self.config.snr_head:
             return None
-        return _filled(SNRHead(strict(SNRHeadParams, self.config.snr_head, "snr_head")), self.group(HEAD))
+        return _filled(SNRHead(read_dataclass(SNRHeadParams, self.config.snr_head, "snr_head")), self.group(HEAD))
 
     @property
     def null(self) -> tuple[Tensor, Tensor] | None:
@@ -118,57 +101,6 @@ def _filled(module: M, tensors: dict[str, Tensor]) -> M:
     module.load_state_dict(tensors)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 1.5 times as fast
     return module.eval().requires_grad_(False)
-
-
-def expected_tensors(config: AlloSR2Config, found: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Name and shape of every tensor a file with this configuration must have; nothing is allocated.
-
-    found: shapes in the file. Of these only what the configuration leaves open is taken: an adapter's ranks, and
-    whether it has an empty prompt, of how many tokens.
-    """
-    expected: dict[str, Shape] = {}
-    with torch.device("meta"):
-        network = None if config.only_host_network else build_network(config.network)
-        codec = None if config.only_host_autoencoder else build_codec(codec_params(config.autoencoder))
-        if config.snr_head:
-            head = SNRHead(strict(SNRHeadParams, config.snr_head, "snr_head"))
-            expected |= _shapes(head, HEAD)
-    if config.adapter:
-        return expected | _expected_of_adapter(config, network, codec, found)
-    if network is None or not isinstance(codec, PatchAutoencoder):
-        raise AlloSR2Error("expected a standalone file to have a network and a patch autoencoder of its own")
-    expected |= _shapes(network, FLOW) | _shapes(codec, VAE)
-    expected |= {LORA_FLOW + k: v for k, v in _diff_shapes(network, HOST_FLOW).items()}
-    return expected | {LORA_ENCODER + k: v for k, v in _diff_shapes(codec.encoder, HOST_ENCODER).items()}
-
-
-def _expected_of_adapter(
-    config: AlloSR2Config, network: nn.Module | None, codec: Codec | None, found: Mapping[str, Shape]
-) -> dict[str, Shape]:
-    if not (network is None or isinstance(network, NullFlux)):
-        raise AlloSR2Error(f"expected an adapter's network to be of type flux or {', '.join(HOST_NETWORKS)}")
-    flux, encoder = (None if network is None else network.velocity.flux), (None if codec is None else codec.encoder)
-    parts = ((flux, "transformer", LORA_FLOW + HOST_FLOW), (encoder, "vae_encoder", LORA_ENCODER + HOST_ENCODER))
-    expected: dict[str, Shape] = {}
-    for part, name, prefix in parts:
-        expected |= adapter_shapes(part, config.adapter[name], prefix, found)
-    context, pooled = found.get(NULL + "context"), found.get(NULL + "pooled")
-    if context is None and pooled is None:
-        return expected
-    if network is None:
-        return expected | {NULL + "context": context or (), NULL + "pooled": pooled or ()}
-    tokens = context[1] if context and len(context) > 1 else 0
-    widths = (network.null_context.shape[-1], network.null_pooled.shape[-1])
-    return expected | {NULL + "context": (1, tokens, widths[0]), NULL + "pooled": (1, widths[1])}
-
-
-def _shapes(module: nn.Module, prefix: str) -> dict[str, Shape]:
-    return {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
-
-
-def _diff_shapes(module: nn.Module, prefix: str) -> dict[str, Shape]:
-    parameters = dict(module.named_parameters())
-    return {key: tuple(parameters[name].shape) for key, name in diff_names(module, prefix).items()}
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -215,7 +147,7 @@ def _parse_metadata(metadata: Mapping[str, str], where: str) -> tuple[AlloSR2Con
     if not isinstance(config, dict) or not isinstance(training, dict):
         raise AlloSR2Error(f"{where}: expected JSON objects under {CONFIG_KEY} and {TRAINING_KEY}")
     config.setdefault("adapter", {})  # files from before there were adapters
-    return strict(AlloSR2Config, config, f"{where}: config"), training
+    return read_dataclass(AlloSR2Config, config, f"{where}: config"), training
 
 
 def _check_names(expected: Mapping[str, Shape], found: Mapping[str, tuple[Shape, str]], where: str) -> None:
@@ -242,7 +174,7 @@ def save_checkpoint(
     *,
     prior: nn.Module,
     network: nn.Module,
-    autoencoder: PatchAutoencoder,
+    autoencoder: Autoencoder,
     encoder: nn.Module,
     snr_head: SNRHead,
     dtype: torch.dtype = torch.float16,

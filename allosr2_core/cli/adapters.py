@@ -30,9 +30,10 @@ from ..checkpoint.format import (
 )
 from ..errors import AlloSR2Error
 from ..flow import INITS
-from ..networks.codecs import build_codec, channels_and_downscale, codec_params
-from ..networks.kl_autoencoder import AutoencoderParams
-from ..networks.registry import NullFlux, build_network
+from ..networks.autoencoders import autoencoder_params, build_autoencoder
+from ..networks.flux import NullFlux
+from ..networks.kl_autoencoder import KLAutoencoderParams
+from ..networks.registry import build_network
 
 IMPORTED_SCALE, IMPORTED_SIZE = 4, 1024
 """What is assumed of an adapter that does not say: enlargement, and the side of its training crops in px."""
@@ -131,9 +132,9 @@ def import_peft(
     """
     spec = dict(base.network) | ({"guidance": float(guidance)} if base.network["guidance_embed"] else {})
     with torch.device("meta"):
-        network, codec = build_network(spec), build_codec(codec_params(base.autoencoder))
-    params = codec_params(base.autoencoder)
-    if not isinstance(network, NullFlux) or not isinstance(params, AutoencoderParams):
+        network, autoencoder = build_network(spec), build_autoencoder(autoencoder_params(base.autoencoder))
+    params = autoencoder_params(base.autoencoder)
+    if not isinstance(network, NullFlux) or not isinstance(params, KLAutoencoderParams):
         raise AlloSR2Error(f"expected a FLUX.1 base; {name} is none")
     parts: dict[str, tuple[nn.Module, str, dict[str, torch.Tensor]]] = {
         "transformer": (
@@ -141,13 +142,16 @@ def import_peft(
             HOST_FLOW,
             read_peft_transformer(transformer, network.velocity.flux.params),
         ),
-        "vae_encoder": (codec.encoder, HOST_ENCODER, {} if encoder is None else read_peft_encoder(encoder, params)),
+        "vae_encoder": (
+            autoencoder.encoder,
+            HOST_ENCODER,
+            {} if encoder is None else read_peft_encoder(encoder, params),
+        ),
     }
     layers = {
         part: [key.removeprefix(prefix).removesuffix(ALPHA_KEY) for key in tensors if key.endswith(ALPHA_KEY)]
         for part, (_, prefix, tensors) in parts.items()
     }
-    channels, downscale = channels_and_downscale(params)
     config = AlloSR2Config(
         base=name,
         network=spec,
@@ -162,8 +166,8 @@ def import_peft(
         scale=IMPORTED_SCALE,
         trained_size=IMPORTED_SIZE,
         tile_size=IMPORTED_SIZE,
-        latent_channels=channels,
-        latent_downscale=downscale,
+        latent_channels=params.latent_channels,
+        latent_downscale=params.downscale,
         latent_scale=base.autoencoder["scale_factor"],
         latent_shift=base.autoencoder["shift_factor"],
     )

@@ -17,14 +17,13 @@ from ..bases.registry import read_base
 from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
 from ..errors import AlloSR2Error
-from ..image.color import COLOR_METHODS
-from ..layout import DEFAULT_OVERLAP
 from ..pipeline import Pipeline
 from . import values as types
 from .adapters import add_commands
 from .names import FORMATS
+from .option_arguments import add_options, options_of
 from .paths import find_inputs
-from .settings import OutputSettings, Talk, UpscaleSettings
+from .settings import OutputSettings, Talk
 from .upscale import Request, upscale_pictures
 
 OK, SOME_FAILED, UNUSABLE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
@@ -69,7 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="a .png, .jpg, .webp or .tif file, or a folder (a new one may end in a slash to tell it from a file)",
     )
-    _add_result_options(upscale)
+    add_options(upscale)
+    upscale.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="a grey picture of the input's size: black keeps the enlarged original, white takes the restored picture",
+    )
     _add_file_options(upscale)
     upscale.add_argument("--checkpoint", type=Path, help=f"a .safetensors file (default: {EMBEDDED_NAME})")
     upscale.add_argument("--transformer", type=Path, metavar="FILE", help="for an adapter: its base's transformer")
@@ -85,45 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_run_inspect)
     add_commands(commands)
     return parser
-
-
-def _add_result_options(upscale: argparse.ArgumentParser) -> None:
-    """What is made of a picture."""
-    size = upscale.add_mutually_exclusive_group()
-    size.add_argument("--scale", type=types.positive, help="factor; the result is exactly round(H x S) (default 4)")
-    size.add_argument("--long-edge", type=types.whole(1), metavar="PX", help="length of the result's longer side")
-    upscale.add_argument(
-        "--t",
-        type=types.time,
-        metavar="T",
-        help="where on the flow to start: a number between 0 and 1 (higher rebuilds more), 'predicted' from each "
-        "picture, 'calibrated' for the checkpoint's average (default: what the checkpoint recommends)",
-    )
-    upscale.add_argument(
-        "--realism",
-        type=types.not_negative,
-        default=1.0,
-        help="0 the enlarged input, 1 as trained (default), above exaggerates",
-    )
-    upscale.add_argument(
-        "--mask",
-        metavar="FILE",
-        help="a grey picture of the input's size: black keeps the enlarged original, white takes the restored picture",
-    )
-    upscale.add_argument(
-        "--tile", type=types.whole(0), default=0, metavar="PX", help="side of a tile; 0 automatic (default)"
-    )
-    upscale.add_argument(
-        "--overlap", type=types.whole(0), default=DEFAULT_OVERLAP, metavar="PX", help="of tiles (default %(default)s)"
-    )
-    upscale.add_argument(
-        "--shifted",
-        action="store_true",
-        help="step again on a grid shifted by half a patch and average: twice the time",
-    )
-    upscale.add_argument(
-        "--color", choices=COLOR_METHODS, default="none", help="give the result the input's colours (default none)"
-    )
 
 
 def _add_file_options(upscale: argparse.ArgumentParser) -> None:
@@ -168,16 +133,7 @@ def _run_upscale(options: argparse.Namespace) -> int:
     checkpoint = options.checkpoint or embedded_path()
     request = Request(
         inputs=find_inputs(options.source, options.target, options.recursive),
-        settings=UpscaleSettings(
-            scale=4.0 if options.scale is None and options.long_edge is None else options.scale,
-            long_edge=options.long_edge,
-            t=options.t,
-            realism=options.realism,
-            tile=options.tile,
-            overlap=options.overlap,
-            color=options.color,
-            shifted=options.shifted,
-        ),
+        settings=options_of(options),
         output=OutputSettings(
             format=options.format,
             quality=options.quality,

@@ -21,7 +21,7 @@ _OTHER_NAMES = {".jfif": ".jpg", ".jpe": ".jpg", ".mpo": ".jpg", ".apng": ".png"
 
 
 @dataclass(frozen=True)
-class Job:
+class ImagePair:
     """One picture to read and the file to write."""
 
     source: Path
@@ -38,7 +38,7 @@ def pair_outputs(
     file_format: str | None = None,
     compare: bool = False,
     others: tuple[Path, ...] = (),
-) -> tuple[Job, ...]:
+) -> tuple[ImagePair, ...]:
     """Pair the pictures with their results; nothing is read or created.
 
     In a folder a picture keeps its name where that can be written, else it gets the suffix of `output_suffix`. Two
@@ -58,9 +58,9 @@ def pair_outputs(
         targets = _into_folder(inputs, [suffix for suffix, _ in suffixes])
         notes = tuple(note for _, note in suffixes)
     compares = _compare_names(targets) if compare else (None,) * len(targets)
-    jobs = tuple(Job(*parts) for parts in zip(inputs.pictures, targets, compares, notes, strict=True))
-    _refuse_overwriting_inputs(jobs, others)
-    return jobs
+    pairs = tuple(ImagePair(*parts) for parts in zip(inputs.pictures, targets, compares, notes, strict=True))
+    _refuse_overwriting_inputs(pairs, others)
+    return pairs
 
 
 def output_suffix(source: Path, header: Header | None, file_format: str | None = None) -> tuple[str, str]:
@@ -126,12 +126,12 @@ def _key(path: Path) -> str:
     return str(path).casefold()
 
 
-def _refuse_overwriting_inputs(jobs: tuple[Job, ...], others: tuple[Path, ...]) -> None:
-    inputs = (*(job.source for job in jobs), *others)
+def _refuse_overwriting_inputs(pairs: tuple[ImagePair, ...], others: tuple[Path, ...]) -> None:
+    inputs = (*(pair.source for pair in pairs), *others)
     sources = {os.path.realpath(path) for path in inputs}
     files = {_identity(path) for path in inputs} - {None}
-    for job in jobs:
-        for output in (job.target, job.compare):
+    for pair in pairs:
+        for output in (pair.target, pair.compare):
             # By identity too: a hard link, or another spelling. A link is what it points to.
             if output is not None and (os.path.realpath(output) in sources or _identity(output) in files):
                 raise AlloSR2Error(f"{output}: expected an output that is not an input, this would replace it")

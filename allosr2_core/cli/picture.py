@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from ..image.geometry import split_alpha
 from ..image.metadata import Metadata
 from ..image.read import LoadedImage, load_image
 from ..image.write import Frame, SaveOptions, save_frames, save_image
+from ..options import UpscaleOptions
 from ..pipeline import Pipeline
 from .compare import compare_strip
 from .names import FORMATS
 from .progress import Progress
-from .settings import OutputSettings, UpscaleSettings
+from .settings import OutputSettings
 from .survey import Planned
 
 
@@ -27,7 +28,7 @@ class Worker:
     """Restores pictures, one after the other, all in the same way."""
 
     upscaler: Pipeline
-    settings: UpscaleSettings
+    settings: UpscaleOptions
     output: OutputSettings
     mask_1HW: Tensor | None
     progress: Progress
@@ -50,9 +51,9 @@ class _Picture:
     strip_BHWC: Tensor | None = None
 
     def write(self) -> tuple[str, ...]:
-        planned, target = self.planned, self.planned.job.target
+        planned, target = self.planned, self.planned.pair.target
         self.notes += planned.notes
-        first = load_image(planned.job.source)
+        first = load_image(planned.pair.source)
         # Frames that each chose their own t would flicker.
         t = self._shared_t(first) if planned.frames > 1 and planned.header.animated else self.worker.settings.t
         options = SaveOptions(bits=planned.bits, quality=self.worker.output.quality, grey=planned.header.grey)
@@ -75,38 +76,27 @@ class _Picture:
                         metadata=metadata,
                     )
                 )
-        if planned.job.compare is not None and self.strip_BHWC is not None:
+        if planned.pair.compare is not None and self.strip_BHWC is not None:
             rgb, alpha = split_alpha(self.strip_BHWC)
-            save_image(planned.job.compare, rgb[0], None if alpha is None else alpha[0])
+            save_image(planned.pair.compare, rgb[0], None if alpha is None else alpha[0])
         return tuple(dict.fromkeys(note for note in self.notes if note))
 
     def _other_frames(self, t: float | str | None) -> Iterator[Frame]:
         for number in range(1, self.planned.frames):
-            yield self._restore(load_image(self.planned.job.source, frame=number), t)
+            yield self._restore(load_image(self.planned.pair.source, frame=number), t)
 
     def _restore(self, loaded: LoadedImage, t: float | str | None) -> Frame:
         """One frame; the first also makes the strip."""
-        worker, target = self.worker, self.planned.job.target
+        worker, target = self.worker, self.planned.pair.target
         self.notes.append(loaded.note)
         image_BHWC = loaded.image_BHWC
         if target.suffix.lower() in FORMATS["jpg"]:
             image_BHWC = image_BHWC[..., :3]  # found to be opaque
         height, width = image_BHWC.shape[1:3]
         settings = replace(worker.settings, t=t)
-        worker.progress.expect(
-            worker.upscaler.ticks(
-                height,
-                width,
-                scale=settings.scale,
-                long_edge=settings.long_edge,
-                tile=settings.tile,
-                overlap=settings.overlap,
-            )
-        )
-        result_BHWC = worker.upscaler.upscale(
-            image_BHWC, **asdict(settings), mask=worker.mask_1HW, tick=worker.progress.tick
-        )
-        if self.planned.job.compare is not None and self.strip_BHWC is None:
+        worker.progress.expect(worker.upscaler.ticks(height, width, settings))
+        result_BHWC = worker.upscaler.upscale(image_BHWC, settings, mask=worker.mask_1HW, tick=worker.progress.tick)
+        if self.planned.pair.compare is not None and self.strip_BHWC is None:
             self.strip_BHWC = compare_strip(image_BHWC, result_BHWC)
         rgb_BHWC, alpha_BHW = split_alpha(result_BHWC)
         if alpha_BHW is None and self.planned.frames > 1 and self.planned.header.transparent:
@@ -120,7 +110,7 @@ class _Picture:
         if method != "predicted":
             return settings.t
         upscaler = replace(upscaler, config=replace(upscaler.config, t_method=method))
-        return upscaler.predict_t(first.image_BHWC, scale=settings.scale, long_edge=settings.long_edge)
+        return upscaler.predict_t(first.image_BHWC, settings)
 
 
 @contextmanager

@@ -98,7 +98,7 @@ class Progress:
         return min((self._work_done + self._here * self._part()) / max(self._work, 1e-9), 1.0)
 
     def _draw(self, force: bool = False) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if not self._enabled or (not force and now - self._drawn_at < _REDRAW_SECONDS):
             return
         self._drawn_at, self._shown = now, True

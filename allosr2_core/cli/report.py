@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import AlloSR2Error
 from ..files import write_atomically
-from .names import Job
+from .names import ImagePair
 from .survey import Planned
 
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"
@@ -20,7 +20,7 @@ DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 class Record:
     """What became of one picture."""
 
-    job: Job
+    pair: ImagePair
     status: str
     """DONE, FAILED or SKIPPED."""
     planned: Planned | None = None
@@ -31,7 +31,7 @@ class Record:
 
     def line(self) -> str:
         """One line on a result."""
-        text = f"{self.job.source} -> {self.job.target}"
+        text = f"{self.pair.source} -> {self.pair.target}"
         if self.planned is not None:
             header = self.planned.header
             text += f"  {header.width}x{header.height} -> {self.planned.width}x{self.planned.height}"
@@ -43,9 +43,9 @@ class Record:
         """The same for programs; sizes are width and height in px."""
         planned = self.planned
         return {
-            "source": str(self.job.source),
-            "target": str(self.job.target),
-            "compare": None if self.job.compare is None else str(self.job.compare),
+            "source": str(self.pair.source),
+            "target": str(self.pair.target),
+            "compare": None if self.pair.compare is None else str(self.pair.compare),
             "status": self.status,
             "source_size": None if planned is None else [planned.header.width, planned.header.height],
             "target_size": None if planned is None else [planned.width, planned.height],
@@ -99,11 +99,11 @@ def json_report(
     return json.dumps(report, indent=2, allow_nan=False) + "\n"
 
 
-def check_json_file(path: Path, jobs: Sequence[Job], others: Sequence[Path]) -> None:
+def check_json_file(path: Path, pairs: Sequence[ImagePair], others: Sequence[Path]) -> None:
     """AlloSR2Error where the summary cannot go: into a folder, or over a picture, a result or another input."""
     if os.path.isdir(path):
         raise AlloSR2Error(f"{path}: expected a file for the summary, got a folder")
-    files = {os.path.realpath(each) for job in jobs for each in (job.source, job.target, job.compare) if each}
+    files = {os.path.realpath(each) for pair in pairs for each in (pair.source, pair.target, pair.compare) if each}
     if os.path.realpath(path) in files | {os.path.realpath(other) for other in others}:
         raise AlloSR2Error(f"{path}: expected a file of its own for the summary, this one is read or written")
 

@@ -1,29 +1,7 @@
-"""What `upscale` was asked for: the options of its command line."""
+"""What `upscale` is told besides `UpscaleOptions`: how results are stored, and what is said."""
 
 from dataclasses import dataclass
 from pathlib import Path
-
-
-@dataclass(frozen=True)
-class UpscaleSettings:
-    """What `upscale` does to every picture; the fields are arguments of `Pipeline.upscale`."""
-
-    scale: float | None
-    """Factor above 0, or None when long_edge is given."""
-    long_edge: int | None
-    """Longer side of the result, px, or None."""
-    t: float | str | None
-    """Time in (0, 1), "predicted", "calibrated", or None: what the checkpoint recommends."""
-    realism: float
-    """0 is the enlarged input, 1 as trained."""
-    tile: int
-    """Side of a tile in px of the restored (4x) picture; 0 is automatic."""
-    overlap: int
-    """Overlap of neighbouring tiles, px."""
-    color: str
-    """One of COLOR_METHODS."""
-    shifted: bool
-    """Whether to average with the step on a shifted grid."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from ..errors import AlloSR2Error
 from ..image.geometry import target_size
 from ..image.read import Header, LoadedImage, load_image, read_header
 from ..image.write import check_writable, holds_frames
-from .names import FORMATS, Job, output_suffix, pair_outputs
+from ..options import UpscaleOptions
+from .names import FORMATS, ImagePair, output_suffix, pair_outputs
 from .paths import Inputs
-from .settings import OutputSettings, UpscaleSettings
+from .settings import OutputSettings
 
 DEEP_SUFFIXES = (*FORMATS["png"], *FORMATS["tiff"])
 """Of the formats that hold 16 bits a channel."""
@@ -21,7 +22,7 @@ DEEP_SUFFIXES = (*FORMATS["png"], *FORMATS["tiff"])
 class Planned:
     """A picture whose result can be stored, as far as its header tells."""
 
-    job: Job
+    pair: ImagePair
     header: Header
     height: int
     width: int
@@ -42,7 +43,7 @@ class Planned:
 class Refused:
     """A picture that cannot be restored or stored, found out without working on it."""
 
-    job: Job
+    pair: ImagePair
     error: Exception
 
 
@@ -52,16 +53,16 @@ class Survey:
 
     planned: tuple[Planned, ...]
     refused: tuple[Refused, ...]
-    skipped: tuple[Job, ...]
+    skipped: tuple[ImagePair, ...]
     """Whose results exist already, where those are to be left alone."""
 
     @property
-    def jobs(self) -> tuple[Job, ...]:
+    def pairs(self) -> tuple[ImagePair, ...]:
         """All of them."""
-        return (*self.skipped, *(each.job for each in (*self.refused, *self.planned)))
+        return (*self.skipped, *(each.pair for each in (*self.refused, *self.planned)))
 
 
-def survey(inputs: Inputs, settings: UpscaleSettings, output: OutputSettings, others: tuple[Path, ...] = ()) -> Survey:
+def survey(inputs: Inputs, settings: UpscaleOptions, output: OutputSettings, others: tuple[Path, ...] = ()) -> Survey:
     """Read every header and plan its picture; no pixel is restored and nothing is written.
 
     others: files that are read too and no output may replace. Raises AlloSR2Error for what concerns all pictures: an
@@ -74,37 +75,37 @@ def survey(inputs: Inputs, settings: UpscaleSettings, output: OutputSettings, ot
             headers[path] = _header(path, _suffix(inputs, path, output))
         except (AlloSR2Error, OSError, MemoryError) as error:
             errors[path] = error
-    planned, refused, skipped = list[Planned](), list[Refused](), list[Job]()
-    for job in pair_outputs(inputs, headers, output.format, output.compare, others):
-        if error := errors.get(job.source):
-            refused.append(Refused(job, error))
-        elif output.skip_existing and os.path.isfile(job.target):
-            skipped.append(job)
+    planned, refused, skipped = list[Planned](), list[Refused](), list[ImagePair]()
+    for pair in pair_outputs(inputs, headers, output.format, output.compare, others):
+        if error := errors.get(pair.source):
+            refused.append(Refused(pair, error))
+        elif output.skip_existing and os.path.isfile(pair.target):
+            skipped.append(pair)
         else:
             try:
-                planned.append(_plan(job, headers, settings, output))
+                planned.append(_plan(pair, headers, settings, output))
             except AlloSR2Error as error:
-                refused.append(Refused(job, error))
+                refused.append(Refused(pair, error))
     return Survey(tuple(planned), tuple(refused), tuple(skipped))
 
 
-def _plan(job: Job, headers: Mapping[Path, Header], settings: UpscaleSettings, output: OutputSettings) -> Planned:
+def _plan(pair: ImagePair, headers: Mapping[Path, Header], settings: UpscaleOptions, output: OutputSettings) -> Planned:
     """One picture's plan; AlloSR2Error where its result could not be stored."""
-    header, notes = headers[job.source], [job.note] if job.note else []
-    height, width = target_size(header.height, header.width, scale=settings.scale, long_edge=settings.long_edge)
-    frames = header.frames if holds_frames(job.target, header.animated) else 1
+    header, notes = headers[pair.source], [pair.note] if pair.note else []
+    height, width = target_size(header.height, header.width, **settings.size)
+    frames = header.frames if holds_frames(pair.target, header.animated) else 1
     if frames < header.frames:
-        notes.append(f"first of {header.frames} frames: {job.target.suffix} holds one")
+        notes.append(f"first of {header.frames} frames: {pair.target.suffix} holds one")
     wanted = header.bits if output.depth == "auto" else int(output.depth)
-    holds_16 = job.target.suffix.lower() in DEEP_SUFFIXES
+    holds_16 = pair.target.suffix.lower() in DEEP_SUFFIXES
     bits = 16 if wanted > 8 and (holds_16 or output.depth == "16") else 8
     transparent = header.transparent
     check_writable(
-        job.target, height, width, transparent=transparent, frames=frames, animated=header.animated, bits=bits
+        pair.target, height, width, transparent=transparent, frames=frames, animated=header.animated, bits=bits
     )
-    if job.compare is not None:
-        check_writable(job.compare, height, width, transparent=transparent)
-    return Planned(job, header, height, width, frames, bits, tuple(notes))
+    if pair.compare is not None:
+        check_writable(pair.compare, height, width, transparent=transparent)
+    return Planned(pair, header, height, width, frames, bits, tuple(notes))
 
 
 def _check_depth(inputs: Inputs, output: OutputSettings) -> None:

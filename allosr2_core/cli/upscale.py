@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import AlloSR2Error
+from ..options import UpscaleOptions
 from ..pipeline import Pipeline
 from .mask import load_mask
 from .paths import Inputs
 from .picture import Worker
 from .progress import Progress
 from .report import DONE, FAILED, SKIPPED, Record, Totals, check_json_file, json_report, write_json
-from .settings import OutputSettings, Talk, UpscaleSettings
+from .settings import OutputSettings, Talk
 from .survey import Planned, Survey, survey
 
 _NAMES_SHOWN = 5
@@ -24,7 +25,7 @@ class Request:
     """Everything `upscale` was asked for."""
 
     inputs: Inputs
-    settings: UpscaleSettings
+    settings: UpscaleOptions
     output: OutputSettings
     talk: Talk
     mask: str | None
@@ -41,7 +42,7 @@ def upscale_pictures(request: Request, load_upscaler: Callable[[], Pipeline]) ->
     others = (request.checkpoint, *(() if request.mask is None else (Path(request.mask),)))
     plan = survey(request.inputs, request.settings, request.output, others)
     if request.talk.json_file is not None:
-        check_json_file(request.talk.json_file, plan.jobs, others)
+        check_json_file(request.talk.json_file, plan.pairs, others)
     upscaler = load_upscaler() if plan.planned else None
     progress = Progress(
         sys.stderr, len(plan.planned), sum(each.work for each in plan.planned), enabled=not request.talk.quiet
@@ -80,25 +81,25 @@ class _Run:
                 names = ", ".join(path.name for path in paths[:_NAMES_SHOWN])
                 self._note(f"left out {len(paths)}, {reason}: {names}{' ...' if len(paths) > _NAMES_SHOWN else ''}")
         for refused in self.plan.refused:
-            self._fail(Record(refused.job, FAILED, error=_reason(refused.job.source, refused.error)))
-        self.records += [Record(job, SKIPPED) for job in self.plan.skipped]
+            self._fail(Record(refused.pair, FAILED, error=_reason(refused.pair.source, refused.error)))
+        self.records += [Record(pair, SKIPPED) for pair in self.plan.skipped]
 
     def do(self, planned: Planned, worker: Worker) -> None:
         """Work on one picture; if it fails, it fails alone."""
-        started, job, finished = time.perf_counter(), planned.job, False
-        self.progress.begin(job.source.name, planned.work, planned.frames)
+        started, pair, finished = time.perf_counter(), planned.pair, False
+        self.progress.begin(pair.source.name, planned.work, planned.frames)
         try:
             notes = worker.work(planned)
             finished = True
         # torch reports a lack of memory as a RuntimeError
         except (AlloSR2Error, OSError, MemoryError, RuntimeError) as error:
-            seconds, reason = time.perf_counter() - started, _reason(job.source, error)
-            self._fail(Record(job, FAILED, planned, seconds, planned.notes, reason))
+            seconds, reason = time.perf_counter() - started, _reason(pair.source, error)
+            self._fail(Record(pair, FAILED, planned, seconds, planned.notes, reason))
         else:
-            record = Record(job, DONE, planned, time.perf_counter() - started, notes)
+            record = Record(pair, DONE, planned, time.perf_counter() - started, notes)
             self.records.append(record)
             for note in notes:
-                self._note(f"{job.source}: {note}")
+                self._note(f"{pair.source}: {note}")
             self._say(record.line())
         finally:
             self.progress.end(finished)

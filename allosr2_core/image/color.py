@@ -3,16 +3,12 @@
 Done once, on the whole stitched result, never tile by tile. All in float32; pictures are sRGB (B, H, W, 3) in 0..1.
 """
 
-from typing import Literal, get_args
-
 import torch
 from torch.nn import functional
 
 from ..errors import AlloSR2Error
+from ..options import COLOR_METHODS
 from .geometry import resize_bicubic
-
-ColorMethod = Literal["none", "wavelet", "adain", "lab"]
-COLOR_METHODS: tuple[str, ...] = get_args(ColorMethod)
 
 WAVELET_LEVELS = 5  # the low band then spans about 2^6 px
 _EPSILON = 1e-6

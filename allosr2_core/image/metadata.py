@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from .picture_file import DAMAGE, FileInfo
+from .picture_file import DAMAGE, FileInfo, Metadata
 
 EXIF_PREFIX = b"Exif\0\0"
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 274, 282, 283, 296
@@ -30,24 +30,6 @@ _ROOM = {
     "comment": _SEGMENT,
 }
 _NAMES = {"exif": "EXIF data", "xmp": "XMP data", "comment": "comment"}
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file says besides its pixels, ready to be written into the result."""
-
-    exif: bytes = b""
-    """TIFF-structured EXIF block with GPS; no orientation, no thumbnail. b"": none."""
-    xmp: bytes = b""
-    """An XMP packet (UTF-8 XML). b"": none."""
-    dpi: tuple[float, float] | None = None
-    """Pixels an inch across and down."""
-    text: tuple[tuple[str, str], ...] = ()
-    """PNG text, keyword and value; the ComfyUI workflow is among it."""
-    comment: bytes = b""
-    """Of a JPEG or GIF."""
-    icc_profile: bytes = b""
-    """Only where the pixels are not sRGB: the profile that says what they are."""
 
 
 @dataclass(frozen=True)

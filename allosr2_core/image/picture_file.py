@@ -50,15 +50,27 @@ class Colours:
 
 
 @dataclass(frozen=True)
-class FileInfo:
-    """What a file says besides its pixels, as found; `metadata.carried` makes it fit for the result."""
+class Metadata:
+    """What a file says besides its pixels."""
 
     exif: bytes = b""
+    """TIFF-structured EXIF block. In a result it has no orientation and no thumbnail. b"": none."""
     xmp: bytes = b""
+    """An XMP packet (UTF-8 XML). b"": none."""
     dpi: tuple[float, float] | None = None
+    """Pixels an inch across and down."""
     text: tuple[tuple[str, str], ...] = ()
+    """PNG text, keyword and value; the ComfyUI workflow is among it."""
     comment: bytes = b""
+    """Of a JPEG or GIF."""
     icc_profile: bytes = b""
+    """In a result only where the pixels are not sRGB: the profile that says what they are."""
+
+
+@dataclass(frozen=True)
+class FileInfo(Metadata):
+    """The same as found in a file; `metadata.carried` makes it fit for the result."""
+
     colours: Colours | None = None
     orientation: int = 1
     """1..8, TIFF 6.0 tag 274."""

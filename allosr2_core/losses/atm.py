@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..flow import VelocityFn, expand, interpolate, score_from_velocity, velocity_target, x0_from_velocity
+from .registry import SRStep, loss
 
 NORMALISER_FLOOR = 1e-3
 
@@ -53,3 +54,21 @@ def match(z_hat: Tensor, noise: Tensor, t: Tensor, fake: VelocityFn, real: Veloc
         z_t = interpolate(z_hat, noise, t)
         g = match_direction(z_hat, z_t, fake(z_t, t), real(z_t, t), t)
     return {"atm_match": 0.5 * (z_hat - (z_hat - g).detach()).square().mean()}
+
+
+def _times_and_noise(step: SRStep) -> tuple[Tensor, Tensor]:
+    low, high = step.atm_t
+    z = step.z_hr
+    return (low + (high - low) * step.random.rand(z.shape[0])).to(z), step.random.noise_like(z)
+
+
+@loss("atm_fake", turn=1, thinned=True)
+def _fake_flow(step: SRStep) -> dict[str, Tensor]:
+    t_B, noise = _times_and_noise(step)
+    return fake_flow(step.velocity, step.z_hat, noise, t_B)
+
+
+@loss("atm_match", turn=1, thinned=True)
+def _match(step: SRStep) -> dict[str, Tensor]:
+    t_B, noise = _times_and_noise(step)
+    return match(step.z_hat, noise, t_B, fake=lambda z_t, t: step.velocity(z_t, -t), real=step.prior)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..flow import Init, VelocityFn, interpolate, rms, sr_state, sr_velocity, velocity_target
+from .registry import SRStep, loss
 
 
 def fatc(velocity: VelocityFn, z_hr: Tensor, z_lr: Tensor, t_star: Tensor, s: Tensor, init: Init) -> dict[str, Tensor]:
@@ -40,3 +41,16 @@ def curvature(velocity: VelocityFn, z_hr: Tensor, z_lr: Tensor, t_star: Tensor, 
     v_s = velocity(sr_state(z_hr, z_lr, s, t_star, init), s)
     v_start = velocity(sr_state(z_hr, z_lr, t_star, t_star, init), t_star)
     return (v_s - v_start).square().mean() / u.square().mean()
+
+
+@loss("fatc", turn=0, thinned=True)
+def _fatc(step: SRStep) -> dict[str, Tensor]:
+    t_B = step.t_paired_B
+    s_B = t_B * (1.0 - step.random.rand(t_B.shape[0]).to(t_B))
+    return fatc(step.velocity, step.z_target, step.z_lr, t_B, s_B, step.init)
+
+
+@loss("anchor", turn=0, thinned=True)
+def _anchor(step: SRStep) -> dict[str, Tensor]:
+    t_B = torch.sigmoid(step.random.randn(step.z_hr.shape[0])).to(step.z_hr)
+    return anchor(step.velocity, step.z_hr, step.random.noise_like(step.z_hr), t_B)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .lattice import fine_texture
+from .registry import SRStep, loss
 
 GRAIN_SIDES = (3, 9)
 """Detail is what a mean over so many pixels leaves out: 1 to 2 px fine, and 2 to 6 px from there to the next."""
@@ -45,3 +46,8 @@ def grain_excess(pixels: Tensor, pixels_hr: Tensor) -> dict[str, Tensor]:
     """
     result, reference = (log_grain(picture.mul(0.5).add(0.5)) for picture in (pixels, pixels_hr))
     return {"grain": F.relu(result - reference).mean()}
+
+
+@loss("grain")
+def _grain(step: SRStep) -> dict[str, Tensor]:
+    return grain_excess(step.pixels, step.target)

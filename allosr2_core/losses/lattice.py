@@ -17,21 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .registry import SRStep, loss
+
 SEAM_KNEE = 0.15
 """Gradients count by their square up to about this, by their size above, so that no single edge outweighs the grid; 19
 levels of 255 for pixels in [-1, 1]."""
 GRADIENT_FLOOR = 0.001
 """Mean gradient, so counted, below which a picture counts as flat: that of gradients of 2 levels of 255."""
-
-
-def phase_contrast(pixels: Tensor, period: int) -> Tensor:
-    """Variance over the `period` phases of the mean horizontal gradient, Charbonnier's, of each picture: -> [B].
-
-    Relative to the picture's squared mean gradient. pixels: [B, C, H, W] in [-1, 1]. 0 for a picture without a grid.
-    Transpose the pictures for the vertical one.
-    """
-    gradient_BW = _gradient(pixels)
-    return _contrast(gradient_BW, period, gradient_BW)
 
 
 def _gradient(pixels: Tensor) -> Tensor:
@@ -112,31 +104,6 @@ def _correlation(fine: Tensor, lag: int, longest: int) -> Tensor:
     return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
 
 
-CHECKER_FLOOR = 1e-5
-"""Power of fine texture below which a picture counts as flat."""
-CHECKER_TAPS = (1.0, -4.0, 6.0, -4.0, 1.0)
-"""Binomial high-pass: all of what alternates from pixel to pixel, next to nothing else."""
-
-
-def checker_share(pixels: Tensor, reference: Tensor | None = None) -> Tensor:
-    """How much of the fine texture of each picture is a checkerboard of single pixels: -> [B].
-
-    Energy of the grey picture high-passed along rows and columns, over that of the difference of `reference` (the
-    picture itself by default) to its 3 x 3 mean. About 0.01 for a photograph. Networks that take every other pixel
-    first are blind to what it is and see a tone.
-    """
-    grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
-    fine = fine_texture(grey_B1HW if reference is None else reference.float().mean(dim=1, keepdim=True), 3)
-    taps = grey_B1HW.new_tensor(CHECKER_TAPS) / 16.0
-    checker = F.conv2d(F.conv2d(grey_B1HW, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
-    return checker.square().flatten(1).mean(dim=1) / fine.square().flatten(1).mean(dim=1).clamp(min=CHECKER_FLOOR)
-
-
-def checker_excess(pixels: Tensor, pixels_hr: Tensor) -> dict[str, Tensor]:
-    """{"checker": mean of what the result's checkerboard has above its reference's}, relative to the reference."""
-    return {"checker": F.relu(checker_share(pixels, pixels_hr) - checker_share(pixels_hr)).mean()}
-
-
 def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, Tensor]:
     """{"repeat": mean |patch_repeat of the result - patch_repeat of its reference|, both directions}.
 
@@ -149,3 +116,13 @@ def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, T
         for x, y in ((fine, fine_hr), (fine.mT, fine_hr.mT))
     )
     return {"repeat": across + down}
+
+
+@loss("lattice")
+def _lattice(step: SRStep) -> dict[str, Tensor]:
+    return lattice_excess(step.pixels, step.target, step.grids)
+
+
+@loss("repeat")
+def _repeat(step: SRStep) -> dict[str, Tensor]:
+    return repeat_excess(step.pixels, step.target, step.period)

@@ -8,12 +8,17 @@ fraction of a pixel before the features are taken, and trunks take turns (the tr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-FeatureFn = Callable[[Tensor], Sequence[Tensor]]
-"""Pixels [B, 3, H, W] in [0, 1] -> feature maps, each [B, C, h, w]."""
+from .feature_statistics import blocks, exact, positions
+from .registry import SRStep, loss
+
+MAX_SHIFT = 4.0
+"""Random shift of both pictures before the feature networks, px: one lattice period of the patch decoder."""
 
 
 def shift(x: Tensor, dy: float, dx: float) -> Tensor:
@@ -45,21 +50,53 @@ STABILITY = 0.01
 """Floor of a channel's squared mean and variance, as a share of its layer's mean square: silence does not count."""
 
 
+class _Texture(torch.autograd.Function):
+    """Mean similarity of two feature maps: from the sums of x, y, x^2, y^2 and x y of each channel."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
+        x_BNC, y_BNC = positions(x_BCHW), positions(y_BCHW)
+        dtype, n = exact(x_BNC.dtype), x_BNC.shape[1]
+        moments = []
+        for some in blocks(x_BNC):
+            x, y = x_BNC[some].to(dtype, copy=True), y_BNC[some].to(dtype, copy=True)
+            moments.append(
+                torch.stack([z.sum(dim=1) for z in (x, y, x * y)] + [z.square_().sum(dim=1) for z in (x, y)])
+            )
+        mean_x, mean_y, xy, xx, yy = torch.cat(moments, dim=1).div_(n)
+        floor = STABILITY * yy.mean().clamp(min=1e-6)
+        covariance = xy - mean_x * mean_y
+        above, below = 2 * mean_x * mean_y + floor, mean_x.square() + mean_y.square() + floor
+        above_c, below_c = 2 * covariance + floor, xx - mean_x.square() + yy - mean_y.square() + floor
+        texture, structure = above / below, above_c / below_c
+        ctx.save_for_backward(x_BNC, y_BNC, mean_x, mean_y, texture, below, structure, below_c)
+        ctx.shape = x_BCHW.shape
+        return 0.5 * (texture + structure).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient at x is a + b x + c y, with numbers of each channel of each picture."""
+        x_BNC, y_BNC, mean_x, mean_y, texture, below, structure, below_c = ctx.saved_tensors
+        scale = grad / (mean_x.numel() * x_BNC.shape[1])
+        of_x, of_y = -scale * structure / below_c, scale / below_c
+        constant = scale * (mean_y - texture * mean_x) / below - of_x * mean_x - of_y * mean_y
+        result = torch.empty_like(x_BNC)
+        for some in blocks(x_BNC):
+            x, y = x_BNC[some].to(constant.dtype), y_BNC[some].to(constant.dtype)
+            x = torch.addcmul(constant[some, None], x, of_x[some, None])
+            result[some] = x.addcmul_(y, of_y[some, None])
+        return result.unflatten(1, ctx.shape[2:]).movedim(-1, 1), None
+
+
 def texture_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
     """1 - mean similarity of each channel's mean (texture) and covariance (structure) over the picture.
 
     The form of DISTS (Ding et al. 2020) with equal weights, for trunks without published ones. Means ask for the right
-    amount of texture and not for its place, which a distance position by position answers with a blur.
+    amount of texture and not for its place, which a distance position by position answers with a blur. Differentiable
+    in `features_x` alone, once.
     """
-    similarities = []
-    for x, y in zip(features_x, features_y, strict=True):
-        x_BCN, y_BCN = x.float().flatten(2), y.float().flatten(2)
-        floor = STABILITY * y_BCN.detach().square().mean().clamp(min=1e-6)
-        mean_x, mean_y = x_BCN.mean(dim=2), y_BCN.mean(dim=2)
-        dx, dy = x_BCN - mean_x[:, :, None], y_BCN - mean_y[:, :, None]
-        texture = (2 * mean_x * mean_y + floor) / (mean_x.square() + mean_y.square() + floor)
-        structure = (2 * (dx * dy).mean(dim=2) + floor) / (dx.square().mean(dim=2) + dy.square().mean(dim=2) + floor)
-        similarities.append(0.5 * (texture + structure).mean())
+    similarities = [_Texture.apply(x, y.detach()) for x, y in zip(features_x, features_y, strict=True)]
     return 1.0 - torch.stack(similarities).mean()
 
 
@@ -72,3 +109,22 @@ def perceptual(pixels: Tensor, pixels_hr: Tensor, distance: Callable[[Tensor, Te
     dy, dx = (float(v) for v in offset)
     x, y = (shift(p.mul(0.5).add(0.5), dy, dx) for p in (pixels, pixels_hr))
     return {"perceptual": distance(x, y).mean()}
+
+
+def random_window(x: Tensor, y: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same random square of two batches [B, C, H, W]; both whole where `side` does not fit or is 0."""
+    height, width = x.shape[-2:]
+    if not 0 < side < min(height, width):
+        return x, y
+    top, left = (int(torch.randint(room - side + 1, (), generator=rng)) for room in (height, width))
+    window = (..., slice(top, top + side), slice(left, left + side))
+    return x[window], y[window]
+
+
+@loss("perceptual")
+def _perceptual(step: SRStep) -> dict[str, Tensor]:
+    if step.distance is None:
+        return {}
+    offset = step.random.common(2) * MAX_SHIFT
+    view, view_hr = random_window(step.pixels, step.target, step.perceptual_crop, step.random.generator)
+    return perceptual(view, view_hr, step.distance, offset)

@@ -1,204 +1,27 @@
-"""FLUX.1's multimodal diffusion transformer (MMDiT) and the velocity it gives for a latent image.
+"""FLUX-class velocity networks: the transformer on latent images, and one that sees no text.
 
-Compatible with Black Forest Labs' files by state-dict names and shapes; parity with other implementations is a test.
-The architecture comes from the public description of FLUX.1 (19 double and 38 single blocks, hidden size 3072, 24
-heads, positions on three axes 16 + 56 + 56); the small network of AlloSR2's own checkpoints is the same class.
-
-Shape letters: B batch, L tokens, D hidden size, F channels of a patch token, A position axes.
+The network of the base FLUX.1, and of checkpoints that train a small transformer of its class.
+Shape letters: B batch, L tokens, T text tokens, F channels of a patch token, A position axes.
 """
 
-from dataclasses import dataclass, fields
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from ..dataclass_reader import read_dataclass
 from ..errors import AlloSR2Error
-from .flux_layers import (
-    TIME_FEATURES,
-    DoubleStreamBlock,
-    LastLayer,
-    MLPEmbedder,
-    Modulation,
-    SingleStreamBlock,
-    rotary_angles,
-    sinusoidal_features,
-)
-from .operations import Operations
+from .flux_transformer import Flux, FluxParams, expect_shape
+from .registry import VelocityNetwork, network
 
-PATCH = 2  # latent pixels along one side of a token
-
-
-@dataclass(frozen=True)
-class FluxParams:
-    """The architecture, all of it; no field has a default, so a checkpoint must say what it is."""
-
-    in_channels: int
-    """Channels of an image token: latent channels times 4 (64 in FLUX.1)."""
-    out_channels: int
-    """Channels of an output token (64 in FLUX.1)."""
-    vec_in_dim: int
-    """Width of the pooled text vector (768 in FLUX.1)."""
-    context_in_dim: int
-    """Width of a text token (4096 in FLUX.1)."""
-    hidden_size: int
-    """D, the width of every token inside (3072 in FLUX.1)."""
-    mlp_ratio: float
-    """Width of the MLPs over the hidden size (4.0 in FLUX.1)."""
-    num_heads: int
-    """Attention heads; must divide the hidden size (24 in FLUX.1)."""
-    depth: int
-    """Number of double-stream blocks (19 in FLUX.1)."""
-    depth_single_blocks: int
-    """Number of single-stream blocks (38 in FLUX.1)."""
-    axes_dim: tuple[int, ...]
-    """Head channels given to each position axis (index, row, column); even, adding up to the head size."""
-    theta: int
-    """Base of the rotary frequencies (10 000 in FLUX.1)."""
-    qkv_bias: bool
-    """Whether the double blocks' qkv projections have a bias (true in FLUX.1)."""
-    guidance_embed: bool
-    """Whether the network takes a guidance strength (true in FLUX.1-dev, false in schnell)."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axes_dim", tuple(self.axes_dim))  # JSON gives a list
-        for field in fields(self):
-            value = getattr(self, field.name)
-            lowest = 0 if field.name in ("depth", "depth_single_blocks") else 1
-            if field.type in (int, "int") and (type(value) is not int or value < lowest):
-                raise AlloSR2Error(f"{field.name} must be an integer >= {lowest}, got {value!r}")
-        if self.mlp_ratio <= 0:
-            raise AlloSR2Error(f"mlp_ratio must be positive, got {self.mlp_ratio!r}")
-        if self.hidden_size % self.num_heads:
-            raise AlloSR2Error(f"num_heads must divide hidden_size {self.hidden_size}, got {self.num_heads}")
-        head = self.hidden_size // self.num_heads
-        if sum(self.axes_dim) != head or any(dim <= 0 or dim % 2 for dim in self.axes_dim):
-            raise AlloSR2Error(f"axes_dim must be even numbers adding up to the head size {head}, got {self.axes_dim}")
-
-
-class Flux(nn.Module):
-    """The transformer on tokens.
-
-    Args:
-        params: the architecture.
-        operations: namespace of layers, torch.nn or a host's.
-        device, dtype: where and in what precision the weights are made.
-        gradient_checkpointing: keep only the block inputs for the backward pass and compute the rest again.
-    """
-
-    def __init__(
-        self,
-        params: FluxParams,
-        *,
-        operations: Operations = nn,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        super().__init__()
-        self.params = params
-        self.gradient_checkpointing = gradient_checkpointing
-        dim, heads, mlp_dim = params.hidden_size, params.num_heads, int(params.hidden_size * params.mlp_ratio)
-        place: dict[str, Any] = {"operations": operations, "device": device, "dtype": dtype}
-
-        self.img_in = operations.Linear(params.in_channels, dim, device=device, dtype=dtype)
-        self.txt_in = operations.Linear(params.context_in_dim, dim, device=device, dtype=dtype)
-        self.time_in = MLPEmbedder(TIME_FEATURES, dim, **place)
-        self.vector_in = MLPEmbedder(params.vec_in_dim, dim, **place)
-        self.guidance_in = MLPEmbedder(TIME_FEATURES, dim, **place) if params.guidance_embed else None
-        self.double_blocks = nn.ModuleList(
-            DoubleStreamBlock(dim, heads, mlp_dim, params.qkv_bias, **place) for _ in range(params.depth)
-        )
-        self.single_blocks = nn.ModuleList(
-            SingleStreamBlock(dim, heads, mlp_dim, **place) for _ in range(params.depth_single_blocks)
-        )
-        self.final_layer = LastLayer(dim, params.out_channels, **place)
-
-    def forward(
-        self,
-        img_BLF: Tensor,
-        img_ids_BLA: Tensor,
-        txt_BLC: Tensor,
-        txt_ids_BLA: Tensor,
-        timesteps_B: Tensor,
-        y_BV: Tensor,
-        guidance_B: Tensor | None = None,
-    ) -> Tensor:
-        """Velocity tokens for image tokens.
-
-        Args:
-            img_BLF: image tokens (B, L, in_channels).
-            img_ids_BLA: their positions (B, L, axes).
-            txt_BLC: text tokens (B, T, context_in_dim).
-            txt_ids_BLA: their positions (B, T, axes), zeros in FLUX.1.
-            timesteps_B: t in [-1, 1]; its sign tells the two flows of ATM apart.
-            y_BV: pooled text (B, vec_in_dim).
-            guidance_B: guidance strength, exactly when the network was made for it.
-
-        Returns:
-            (B, L, out_channels).
-
-        Raises:
-            AlloSR2Error: a shape does not fit, or guidance is missing or not wanted.
-        """
-        self._check(img_BLF, img_ids_BLA, txt_BLC, txt_ids_BLA, timesteps_B, y_BV, guidance_B)
-        vec_BD = self.time_in(sinusoidal_features(timesteps_B, TIME_FEATURES).to(img_BLF.dtype))
-        if self.guidance_in is not None and guidance_B is not None:
-            vec_BD = vec_BD + self.guidance_in(sinusoidal_features(guidance_B, TIME_FEATURES).to(img_BLF.dtype))
-        vec_BD = vec_BD + self.vector_in(y_BV)
-        rotation = rotary_angles(torch.cat((txt_ids_BLA, img_ids_BLA), dim=1), self.params.axes_dim, self.params.theta)
-
-        img_BLD, txt_BLD = self.img_in(img_BLF), self.txt_in(txt_BLC)
-        for block in self.double_blocks:
-            img_BLD, txt_BLD = self._run(block, img_BLD, txt_BLD, vec_BD, rotation)
-        x_BLD = torch.cat((txt_BLD, img_BLD), dim=1)
-        for block in self.single_blocks:
-            x_BLD = self._run(block, x_BLD, vec_BD, rotation)
-        return self.final_layer(x_BLD[:, txt_BLD.shape[1] :], vec_BD)
-
-    def init_for_training(self) -> None:
-        """Start values for training from nothing (adaLN-zero): every block is the identity, the velocity zero."""
-        zero = [module.lin for module in self.modules() if isinstance(module, Modulation)]
-        zero += [self.final_layer.adaLN_modulation[1], self.final_layer.linear]
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for layer in zero:
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
-
-    def _run(self, block: nn.Module, *args: Any) -> Any:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *args, use_reentrant=False)
-        return block(*args)
-
-    def _check(
-        self,
-        img: Tensor,
-        img_ids: Tensor,
-        txt: Tensor,
-        txt_ids: Tensor,
-        timesteps: Tensor,
-        y: Tensor,
-        guidance: Tensor | None,
-    ) -> None:
-        params, batch = self.params, img.shape[0]
-        axes = len(params.axes_dim)
-        _expect("img", img, (batch, None, params.in_channels))
-        _expect("img_ids", img_ids, (batch, img.shape[1], axes))
-        _expect("txt", txt, (batch, None, params.context_in_dim))
-        _expect("txt_ids", txt_ids, (batch, txt.shape[1], axes))
-        _expect("timesteps", timesteps, (batch,))
-        _expect("y", y, (batch, params.vec_in_dim))
-        if (guidance is not None) != params.guidance_embed:
-            wanted = "a guidance of shape (B,)" if params.guidance_embed else "no guidance (guidance_embed is false)"
-            raise AlloSR2Error(f"expected {wanted}, got {None if guidance is None else tuple(guidance.shape)}")
-        if guidance is not None:
-            _expect("guidance", guidance, (batch,))
+PATCH = 2
+"""Latent cells along one side of a token."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +73,7 @@ class FluxVelocity(nn.Module):
         """
         if cond is None:
             raise AlloSR2Error("expected a FluxConditioning (context, pooled text, guidance), got None")
-        _expect("z", z_BCHW, (None, self.flux.params.in_channels // PATCH**2, None, None))
+        expect_shape("z", z_BCHW, (None, self.flux.params.in_channels // PATCH**2, None, None))
         batch, _, height, width = z_BCHW.shape
         if 0 in z_BCHW.shape:
             raise AlloSR2Error(f"z: expected at least one cell, got shape {tuple(z_BCHW.shape)}")
@@ -275,15 +98,14 @@ def pack(z_BCHW: Tensor) -> tuple[Tensor, int, int]:
     height, width = z_BCHW.shape[-2:]
     if height % PATCH or width % PATCH:
         z_BCHW = functional.pad(z_BCHW, (0, width % PATCH, 0, height % PATCH), mode="circular")
-    patches = z_BCHW.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # B C rows columns 2 2
-    batch, channels, rows, columns = patches.shape[:4]
-    return patches.permute(0, 2, 3, 1, 4, 5).reshape(batch, rows * columns, channels * PATCH**2), rows, columns
+    rows, columns = z_BCHW.shape[2] // PATCH, z_BCHW.shape[3] // PATCH
+    return rearrange(z_BCHW, "b c (row y) (col x) -> b (row col) (c y x)", y=PATCH, x=PATCH), rows, columns
 
 
 def unpack(tokens_BLF: Tensor, rows: int, columns: int) -> Tensor:
     """Tokens (B, rows * columns, 4 C) -> latent (B, C, 2 rows, 2 columns)."""
-    patches = tokens_BLF.unflatten(2, (-1, PATCH, PATCH)).unflatten(1, (rows, columns))  # B rows columns C 2 2
-    return patches.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    cells = {"row": rows, "col": columns, "y": PATCH, "x": PATCH}
+    return rearrange(tokens_BLF, "b (row col) (c y x) -> b c (row y) (col x)", **cells)
 
 
 def token_ids(batch: int, rows: int, columns: int, axes: int, device: torch.device) -> Tensor:
@@ -294,16 +116,101 @@ def token_ids(batch: int, rows: int, columns: int, axes: int, device: torch.devi
     return ids.flatten(0, 1).expand(batch, -1, -1)
 
 
-def _expect(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
-    fits = tensor.ndim == len(shape) and all(
-        want is None or have == want for have, want in zip(tensor.shape, shape, strict=False)
-    )
-    if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape) + "," * (len(shape) == 1)
-        raise AlloSR2Error(f"{name}: expected shape ({wanted}), got {tuple(tensor.shape)}")
-
-
 def _to_batch(name: str, tensor: Tensor, batch: int) -> Tensor:
     if tensor.ndim == 0 or tensor.shape[0] not in (1, batch):
         raise AlloSR2Error(f"{name}: expected a batch of 1 or {batch}, got shape {tuple(tensor.shape)}")
     return tensor.expand(batch, *tensor.shape[1:])
+
+
+@dataclass(frozen=True)
+class NullFluxParams:
+    """What a checkpoint says of a `NullFlux`: the transformer's parameters, by its latent channels, and a guidance."""
+
+    flux: FluxParams
+    guidance: float | None
+    """Strength told to a transformer with a guidance embedding, None for one without."""
+
+    def __post_init__(self) -> None:
+        if (self.guidance is not None) != self.flux.guidance_embed:
+            wanted = "a number" if self.flux.guidance_embed else "none (guidance_embed is false)"
+            raise AlloSR2Error(f"guidance: expected {wanted}; got {self.guidance!r}")
+
+    @property
+    def latent_channels(self) -> int:
+        """A token is a patch of latents."""
+        return self.flux.in_channels // PATCH**2
+
+    @property
+    def stride(self) -> int:
+        """Latent cells along one side of a token."""
+        return PATCH
+
+    @property
+    def radius(self) -> None:
+        """Attention sees the whole."""
+        return None
+
+    @classmethod
+    def read(cls, spec: Mapping[str, Any], where: str) -> NullFluxParams:
+        """From a checkpoint's table: FluxParams, with `latent_channels` for the widths of tokens, and `guidance`."""
+        values = dict(spec)
+        channels, guidance = values.pop("latent_channels", None), values.pop("guidance", None)
+        if type(channels) is not int or channels < 1:
+            raise AlloSR2Error(f"{where}: latent_channels must be a positive integer, got {channels!r}")
+        for key in ("in_channels", "out_channels"):
+            if key in values:
+                raise AlloSR2Error(f"{where}: unknown key {key!r}; it follows from latent_channels")
+        width = channels * PATCH**2
+        flux = read_dataclass(FluxParams, values | {"in_channels": width, "out_channels": width}, where)
+        return read_dataclass(cls, {"flux": vars(flux), "guidance": guidance}, where)
+
+
+@network("flux", NullFluxParams)
+class NullFlux(VelocityNetwork):
+    """A FLUX-class velocity network that sees no text: a null conditioning of its own, by default one token."""
+
+    def __init__(self, params: NullFluxParams) -> None:
+        super().__init__()
+        flux = Flux(params.flux)
+        flux.init_for_training()
+        self.params = params
+        self.velocity = FluxVelocity(flux)
+        self.null_context = nn.Parameter(torch.zeros(1, 1, params.flux.context_in_dim))
+        self.null_pooled = nn.Parameter(torch.zeros(1, params.flux.vec_in_dim))
+
+    def forward(self, z: Tensor, t: Tensor, cond: FluxConditioning | None = None) -> Tensor:
+        if cond is None:
+            guidance = self.params.guidance
+            guidance_1 = None if guidance is None else torch.tensor([guidance], device=z.device)
+            cond = FluxConditioning(self.null_context, self.null_pooled, guidance_1)
+        return self.velocity(z, t.expand(z.shape[0]), cond)
+
+    @property
+    def adapted(self) -> Flux:
+        """The transformer."""
+        return self.velocity.flux
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """Double-stream and single-stream blocks."""
+        return [*self.adapted.double_blocks, *self.adapted.single_blocks]
+
+    @property
+    def null(self) -> Mapping[str, Tensor]:
+        """Text tokens [1, T, context_in_dim] and pooled text [1, vec_in_dim]."""
+        return {"context": self.null_context, "pooled": self.null_pooled}
+
+    def set_null(self, null: Mapping[str, Tensor], where: str) -> None:
+        for name, old in self.null.items():
+            value = null.get(name, torch.zeros(old.shape)).float()
+            if value.ndim != old.ndim or value.shape[-1] != old.shape[-1] or value.shape[0] != 1:
+                raise AlloSR2Error(
+                    f"{where}: {name}: expected a shape like {tuple(old.shape)}; got {tuple(value.shape)}"
+                )
+            setattr(self, f"null_{name}", nn.Parameter(value))
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        self.velocity.compute_dtype = dtype
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        self.adapted.gradient_checkpointing = on

@@ -12,10 +12,9 @@ import math
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
-
-from .operations import Operations
 
 NORM_EPS = 1e-6
 TIME_FEATURES = 256
@@ -75,7 +74,7 @@ def rotate(x_BNLH: Tensor, rotation: Rotation) -> Tensor:
 def attend(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor, rotation: Rotation) -> Tensor:
     """Rotary attention over all tokens; (B, N, L, H) three times -> (B, L, D)."""
     q_BNLH, k_BNLH = rotate(q_BNLH, rotation), rotate(k_BNLH, rotation)
-    return attention(q_BNLH, k_BNLH, v_BNLH).transpose(1, 2).flatten(2)
+    return rearrange(attention(q_BNLH, k_BNLH, v_BNLH), "b n l h -> b l (n h)")
 
 
 def attention(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor) -> Tensor:
@@ -94,17 +93,10 @@ def attention(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor) -> Tensor:
 class MLPEmbedder(nn.Module):
     """Two linear layers around a SiLU: features of time, guidance or the pooled text -> the modulation vector."""
 
-    def __init__(
-        self,
-        in_dim: int,
-        hidden_dim: int,
-        operations: Operations,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
-    ) -> None:
+    def __init__(self, in_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.in_layer = operations.Linear(in_dim, hidden_dim, device=device, dtype=dtype)
-        self.out_layer = operations.Linear(hidden_dim, hidden_dim, device=device, dtype=dtype)
+        self.in_layer = nn.Linear(in_dim, hidden_dim)
+        self.out_layer = nn.Linear(hidden_dim, hidden_dim)
 
     def forward(self, x_BF: Tensor) -> Tensor:
         return self.out_layer(functional.silu(self.in_layer(x_BF)))
@@ -113,9 +105,9 @@ class MLPEmbedder(nn.Module):
 class RMSNorm(nn.Module):
     """RMS norm over the head channels, in float32; the gain is called `scale` as in the files."""
 
-    def __init__(self, dim: int, device: torch.device | None, dtype: torch.dtype | None) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(dim, device=device, dtype=dtype))
+        self.scale = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         gain = self.scale.to(device=x.device, dtype=torch.float32)
@@ -125,34 +117,26 @@ class RMSNorm(nn.Module):
 class QKNorm(nn.Module):
     """One RMS norm for queries and one for keys."""
 
-    def __init__(self, dim: int, device: torch.device | None, dtype: torch.dtype | None) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.query_norm = RMSNorm(dim, device, dtype)
-        self.key_norm = RMSNorm(dim, device, dtype)
+        self.query_norm = RMSNorm(dim)
+        self.key_norm = RMSNorm(dim)
 
     def forward(self, qkv_BLF: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """A projected (B, L, 3 D) -> normed q, normed k and v, each (B, N, L, H)."""
-        q, k, v = qkv_BLF.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = rearrange(qkv_BLF, "b l (three n h) -> three b n l h", three=3, n=heads)
         return self.query_norm(q), self.key_norm(k), v
 
 
 class SelfAttention(nn.Module):
     """The projections of one stream; the attention itself is joint and belongs to the block."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        qkv_bias: bool,
-        operations: Operations,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
-    ) -> None:
+    def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = operations.Linear(dim, 3 * dim, bias=qkv_bias, device=device, dtype=dtype)
-        self.norm = QKNorm(dim // heads, device, dtype)
-        self.proj = operations.Linear(dim, dim, device=device, dtype=dtype)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.norm = QKNorm(dim // heads)
+        self.proj = nn.Linear(dim, dim)
 
     def heads_of(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, L, D) -> q, k, v, each (B, N, L, H)."""
@@ -162,12 +146,10 @@ class SelfAttention(nn.Module):
 class Modulation(nn.Module):
     """The vector of the sample -> `count` rows of (B, 1, D), ordered shift, scale, gate, shift, scale, gate, ..."""
 
-    def __init__(
-        self, dim: int, count: int, operations: Operations, device: torch.device | None, dtype: torch.dtype | None
-    ) -> None:
+    def __init__(self, dim: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.lin = operations.Linear(dim, count * dim, device=device, dtype=dtype)
+        self.lin = nn.Linear(dim, count * dim)
 
     def forward(self, vec_BD: Tensor) -> tuple[Tensor, ...]:
         return self.lin(functional.silu(vec_BD))[:, None].chunk(self.count, dim=-1)
@@ -181,35 +163,26 @@ def modulate(x_BLD: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
 class DoubleStreamBlock(nn.Module):
     """Text and image keep their own weights and meet in one attention; then each has its own MLP."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        mlp_dim: int,
-        qkv_bias: bool,
-        operations: Operations,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
-    ) -> None:
+    def __init__(self, dim: int, heads: int, mlp_dim: int, qkv_bias: bool) -> None:
         super().__init__()
 
         def norm() -> nn.Module:
-            return operations.LayerNorm(dim, elementwise_affine=False, eps=NORM_EPS, device=device, dtype=dtype)
+            return nn.LayerNorm(dim, elementwise_affine=False, eps=NORM_EPS)
 
         def mlp() -> nn.Sequential:
             return nn.Sequential(
-                operations.Linear(dim, mlp_dim, device=device, dtype=dtype),
+                nn.Linear(dim, mlp_dim),
                 nn.GELU(approximate="tanh"),
-                operations.Linear(mlp_dim, dim, device=device, dtype=dtype),
+                nn.Linear(mlp_dim, dim),
             )
 
-        self.img_mod = Modulation(dim, 6, operations, device, dtype)
+        self.img_mod = Modulation(dim, 6)
         self.img_norm1, self.img_norm2 = norm(), norm()
-        self.img_attn = SelfAttention(dim, heads, qkv_bias, operations, device, dtype)
+        self.img_attn = SelfAttention(dim, heads, qkv_bias)
         self.img_mlp = mlp()
-        self.txt_mod = Modulation(dim, 6, operations, device, dtype)
+        self.txt_mod = Modulation(dim, 6)
         self.txt_norm1, self.txt_norm2 = norm(), norm()
-        self.txt_attn = SelfAttention(dim, heads, qkv_bias, operations, device, dtype)
+        self.txt_attn = SelfAttention(dim, heads, qkv_bias)
         self.txt_mlp = mlp()
 
     def forward(self, img_BLD: Tensor, txt_BLD: Tensor, vec_BD: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
@@ -234,23 +207,15 @@ class DoubleStreamBlock(nn.Module):
 class SingleStreamBlock(nn.Module):
     """One stream of text + image tokens; attention and MLP run side by side between two wide linear layers."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        mlp_dim: int,
-        operations: Operations,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
-    ) -> None:
+    def __init__(self, dim: int, heads: int, mlp_dim: int) -> None:
         super().__init__()
         self.heads = heads
         self.widths = (3 * dim, mlp_dim)
-        self.linear1 = operations.Linear(dim, 3 * dim + mlp_dim, device=device, dtype=dtype)
-        self.linear2 = operations.Linear(dim + mlp_dim, dim, device=device, dtype=dtype)
-        self.norm = QKNorm(dim // heads, device, dtype)
-        self.pre_norm = operations.LayerNorm(dim, elementwise_affine=False, eps=NORM_EPS, device=device, dtype=dtype)
-        self.modulation = Modulation(dim, 3, operations, device, dtype)
+        self.linear1 = nn.Linear(dim, 3 * dim + mlp_dim)
+        self.linear2 = nn.Linear(dim + mlp_dim, dim)
+        self.norm = QKNorm(dim // heads)
+        self.pre_norm = nn.LayerNorm(dim, elementwise_affine=False, eps=NORM_EPS)
+        self.modulation = Modulation(dim, 3)
 
     def forward(self, x_BLD: Tensor, vec_BD: Tensor, rotation: Rotation) -> Tensor:
         shift, scale, gate = self.modulation(vec_BD)
@@ -263,18 +228,11 @@ class SingleStreamBlock(nn.Module):
 class LastLayer(nn.Module):
     """Modulated norm and the projection from the hidden size back to patches."""
 
-    def __init__(
-        self,
-        dim: int,
-        out_channels: int,
-        operations: Operations,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
-    ) -> None:
+    def __init__(self, dim: int, out_channels: int) -> None:
         super().__init__()
-        self.norm_final = operations.LayerNorm(dim, elementwise_affine=False, eps=NORM_EPS, device=device, dtype=dtype)
-        self.linear = operations.Linear(dim, out_channels, device=device, dtype=dtype)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), operations.Linear(dim, 2 * dim, device=device, dtype=dtype))
+        self.norm_final = nn.LayerNorm(dim, elementwise_affine=False, eps=NORM_EPS)
+        self.linear = nn.Linear(dim, out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
 
     def forward(self, x_BLD: Tensor, vec_BD: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(vec_BD)[:, None].chunk(2, dim=-1)

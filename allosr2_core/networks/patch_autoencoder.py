@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ..errors import AlloSR2Error
+from .autoencoders import Autoencoder, autoencoder
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,26 @@ class PatchAutoencoderParams:
             raise AlloSR2Error(f"expected patch >= 2 and 1..3*patch^2 latent channels; got {self}")
         if self.hidden < 1 or self.blocks < 0 or self.pixel_channels < 1:
             raise AlloSR2Error(f"expected positive widths and blocks >= 0; got {self}")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent cell."""
+        return self.patch
+
+    @property
+    def latent_format(self) -> None:
+        """Components have unit variance: no scale and shift of its own."""
+        return None
+
+    @property
+    def encoder_radius(self) -> int:
+        """Context, in latent cells, that an encoded cell depends on."""
+        return 2 + 2 * self.blocks
+
+    @property
+    def decoder_radius(self) -> int:
+        """Context, in latent cells, that a decoded patch depends on."""
+        return 1 + 2 * self.blocks + math.ceil(2 / self.patch)
 
 
 class ConvBlock(nn.Module):
@@ -104,29 +126,18 @@ class PatchDecoder(nn.Module):
         return base + self.pixel_out(F.silu(self.pixel_in(torch.cat([base, features], dim=1))))
 
 
-class PatchAutoencoder(nn.Module):
+@autoencoder("patch", PatchAutoencoderParams)
+class PatchAutoencoder(Autoencoder):
     """Encoder and decoder; the latents need no further scale or shift (scale 1, shift 0)."""
 
+    params: PatchAutoencoderParams
+    encoder: PatchEncoder
+    decoder: PatchDecoder
+
     def __init__(self, params: PatchAutoencoderParams) -> None:
-        super().__init__()
-        self.params = params
+        super().__init__(params)
         self.encoder = PatchEncoder(params)
         self.decoder = PatchDecoder(params)
-
-    @property
-    def downscale(self) -> int:
-        """Pixels per latent cell."""
-        return self.params.patch
-
-    @property
-    def encoder_radius(self) -> int:
-        """Context, in latent cells, that an encoded cell depends on."""
-        return 2 + 2 * self.params.blocks
-
-    @property
-    def decoder_radius(self) -> int:
-        """Context, in latent cells, that a decoded patch depends on."""
-        return 1 + 2 * self.params.blocks + math.ceil(2 / self.params.patch)
 
     def encode(self, x: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in [-1, 1], H and W multiples of `patch` -> latents [B, C, H/patch, W/patch]."""
@@ -158,10 +169,10 @@ class PatchAutoencoder(nn.Module):
                 f"expected mean [{size}], components [{size}, {c}], std [{c}]; "
                 f"got {tuple(mean_P.shape)}, {tuple(components_PC.shape)}, {tuple(std_C.shape)}"
             )
-        kernel_C3pp = components_PC.T.reshape(c, 3, p, p)
+        kernel_C3pp = rearrange(components_PC, "(rgb row col) c -> c rgb row col", rgb=3, row=p)
         encode, decode = self.encoder.basis, self.decoder.basis
         assert encode.bias is not None and decode.bias is not None  # noqa: S101 - both are built with a bias
-        mean_3 = mean_P.reshape(3, p * p).mean(dim=1)  # a transposed convolution has one bias per colour
+        mean_3 = reduce(mean_P, "(rgb cell) -> rgb", "mean", rgb=3)  # a transposed convolution has a bias per colour
         encode.weight.copy_(kernel_C3pp / std_C[:, None, None, None])
         encode.bias.copy_(-(mean_3.repeat_interleave(p * p) @ components_PC) / std_C)
         decode.weight.copy_(kernel_C3pp * std_C[:, None, None, None])

@@ -1,116 +1,133 @@
-"""Which velocity network a checkpoint names, behind one protocol: velocity(z_BCHW, t_B) -> v_BCHW."""
+"""The velocity networks by the `type` that a checkpoint gives its network. A kind of network is one file here.
+
+    @network("unet", UNetParams)
+    class VelocityUNet(VelocityNetwork): ...
+
+registers it; every file of this folder is loaded with it.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import AlloSR2Error
-from .families import FAMILIES
-from .flux import Flux, FluxConditioning, FluxParams, FluxVelocity
-from .unet import UNetParams, VelocityUNet
-
-NETWORKS = ("unet", "flux")
-HOST_NETWORKS = tuple(name for name, family in FAMILIES.items() if not family.in_core)
-"""Velocity networks that only a host can build; adapters for them run on the MODEL the user connects."""
 
 
-class NullFlux(nn.Module):
-    """A FLUX-class velocity network that sees no text: a null conditioning of its own, by default one token.
+class NetworkParams(Protocol):
+    """The parameters of a kind of network, a frozen dataclass, and what follows from them."""
 
-    Args:
-        params: the transformer.
-        guidance: strength told to a transformer with a guidance embedding, None for one without.
+    @property
+    def latent_channels(self) -> int:
+        """Channels of z, in and out."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Latent cells along one side of what it sees as one."""
+        ...
+
+    @property
+    def radius(self) -> int | None:
+        """How far, in latent cells, a velocity depends on z; None for the whole picture."""
+        ...
+
+    @classmethod
+    def read(cls, spec: Mapping[str, Any], where: str) -> Self:
+        """From a checkpoint's table without its `type`; AlloSR2Error that begins with `where`."""
+        ...
+
+
+class VelocityNetwork(nn.Module):
+    """velocity(z_BCHW, t_B, cond=None) -> v_BCHW, and what training and adapters ask of it.
+
+    What is answered here suits a network without text that adapters leave alone.
     """
 
-    def __init__(self, params: FluxParams, guidance: float | None) -> None:
-        super().__init__()
-        if (guidance is not None) != params.guidance_embed:
-            wanted = "a number" if params.guidance_embed else "none (guidance_embed is false)"
-            raise AlloSR2Error(f"network: guidance: expected {wanted}; got {guidance!r}")
-        flux = Flux(params)
-        flux.init_for_training()
-        self.guidance = guidance
-        self.velocity = FluxVelocity(flux)
-        self.null_context = nn.Parameter(torch.zeros(1, 1, params.context_in_dim))
-        self.null_pooled = nn.Parameter(torch.zeros(1, params.vec_in_dim))
+    @property
+    def adapted(self) -> nn.Module:
+        """The part whose layers an adapter names and the files of a base hold: a transformer inside its wrapper."""
+        return self
 
-    def forward(self, z: Tensor, t: Tensor, cond: FluxConditioning | None = None) -> Tensor:
-        if cond is None:
-            guidance_1 = None if self.guidance is None else torch.tensor([self.guidance], device=z.device)
-            cond = FluxConditioning(self.null_context, self.null_pooled, guidance_1)
-        return self.velocity(z, t.expand(z.shape[0]), cond)
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """What gradient checkpointing computes again as a whole, and whose weights processes may share."""
+        return ()
+
+    @property
+    def null(self) -> Mapping[str, Tensor]:
+        """The empty prompt it is told where no other is given, by the names of an adapter's file; {} if it takes none.
+
+        "context" is [1, T, D], "pooled" [1, V].
+        """
+        return {}
+
+    def set_null(self, null: Mapping[str, Tensor], where: str) -> None:
+        """Tell it another empty prompt; what is not given is zeros, as one token.
+
+        AlloSR2Error that begins with `where` for a prompt that does not fit.
+        """
+        raise AlloSR2Error(f"{where}: expected a network that is told a prompt; {type(self).__name__} is not")
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Run the adapted part in the type of its weights; z and v keep theirs."""
+        raise AlloSR2Error(f"expected a network with the weights of a base; {type(self).__name__} has its own")
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Whether the backward pass computes blocks again instead of keeping what is inside; nothing without blocks."""
 
 
-def build_network(spec: Mapping[str, Any]) -> nn.Module:
-    """A network with fresh weights from {"type": ..., "latent_channels": C, **parameters of its class}.
+@dataclass(frozen=True)
+class NetworkKind:
+    """A registered kind of network."""
+
+    params: type[NetworkParams]
+    build: Callable[[Any], VelocityNetwork]
+    """From its parameters, with fresh weights."""
+
+
+NETWORKS: dict[str, NetworkKind] = {}
+"""By the `type` that a checkpoint gives its network."""
+
+N = TypeVar("N", bound=VelocityNetwork)
+
+
+def network(name: str, params: type[NetworkParams]) -> Callable[[type[N]], type[N]]:
+    """Register a class whose only argument is its parameters. ValueError where the name is taken."""
+
+    def register(kind: type[N]) -> type[N]:
+        if name in NETWORKS:
+            raise ValueError(f"expected a new name for a network; {name!r} is taken")
+        NETWORKS[name] = NetworkKind(params, kind)
+        return kind
+
+    return register
+
+
+def network_params(spec: Mapping[str, Any]) -> NetworkParams:
+    """The parameters in {"type": ..., **parameters of its kind}.
 
     Raises AlloSR2Error on an unknown type and on unknown, missing or ill-fitting parameters.
     """
-    values = dict(_mapping(spec, "network"))
-    kind = values.pop("type", None)
-    if kind == "unet":
-        values.setdefault("preconditioned", False)  # files from before there was a choice
-        return VelocityUNet(strict(UNetParams, values, "network"))
-    if kind == "flux":
-        guidance = values.pop("guidance", None)
-        if guidance is not None and not _fits(float, guidance):
-            raise AlloSR2Error(f"network: guidance: expected a number; got {guidance!r}")
-        return NullFlux(_flux_params(values), guidance)
-    if kind in HOST_NETWORKS:
-        raise AlloSR2Error(f"network: {kind!r} runs on a MODEL of the host only; expected one of {NETWORKS}")
-    raise AlloSR2Error(f"network: expected type to be one of {NETWORKS}; got {kind!r}")
+    return _read(spec)[1]
 
 
-def _flux_params(values: dict[str, Any]) -> FluxParams:
-    """A token is a 2 x 2 patch of latents, so its width follows from the latent channels and is not stated twice."""
-    channels = values.pop("latent_channels", None)
-    if type(channels) is not int or channels < 1:
-        raise AlloSR2Error(f"network: latent_channels must be a positive integer, got {channels!r}")
-    stated = sorted(values.keys() & {"in_channels", "out_channels"})
-    if stated:
-        raise AlloSR2Error(f"network: unknown {stated}; they follow from latent_channels")
-    return strict(FluxParams, values | {"in_channels": 4 * channels, "out_channels": 4 * channels}, "network")
+def build_network(spec: Mapping[str, Any]) -> VelocityNetwork:
+    """A network with fresh weights from what `network_params` reads; raises as that does."""
+    kind, params = _read(spec)
+    return kind.build(params)
 
 
-def strict(kind: type, values: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401 - an instance of `kind`
-    """Build a dataclass from a mapping, as JSON gives it, that must have exactly its fields, each of its type.
-
-    Raises AlloSR2Error with `where` and the names of the fields that are unknown, missing or of another type.
-    """
-    _mapping(values, where)
-    hints = typing.get_type_hints(kind)
-    names = {field.name for field in dataclasses.fields(kind)}
-    unknown, missing = sorted(set(values) - names), sorted(names - set(values))
-    if unknown or missing:
-        raise AlloSR2Error(f"{where}: expected the fields {sorted(names)}; unknown {unknown}, missing {missing}")
-    wrong = [f"{name}: {values[name]!r}" for name in sorted(names) if not _fits(hints[name], values[name])]
-    if wrong:
-        raise AlloSR2Error(f"{where}: expected values of the documented types; got {', '.join(wrong)}")
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise AlloSR2Error(f"{where}: {error}") from error
-
-
-def _mapping(values: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise AlloSR2Error(f"{where}: expected a table of fields; got {values!r}")
-    return values
-
-
-def _fits(hint: Any, value: object) -> bool:  # noqa: ANN401 - a type annotation
-    """Whether a JSON value has an annotated type; annotations other than these are the dataclass's own business."""
-    if hint is int or hint is bool or hint is str:
-        return type(value) is hint
-    if hint is float:
-        return type(value) in (int, float)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        return isinstance(value, (list, tuple)) and all(_fits(arguments[0], part) for part in value)
-    return isinstance(value, Mapping) if origin is Mapping else True
+def _read(spec: Mapping[str, Any]) -> tuple[NetworkKind, NetworkParams]:
+    if not isinstance(spec, Mapping):
+        raise AlloSR2Error(f"network: expected a table; got {spec!r}")
+    name = spec.get("type")
+    if not isinstance(name, str) or name not in NETWORKS:
+        others = "those of other bases run on a MODEL of the host only"
+        raise AlloSR2Error(f"network: expected type to be one of {', '.join(NETWORKS)}; got {name!r} ({others})")
+    kind = NETWORKS[name]
+    return kind, kind.params.read({key: value for key, value in spec.items() if key != "type"}, "network")

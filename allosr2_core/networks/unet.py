@@ -7,15 +7,18 @@ flow, t < 0 the flow of the SR outputs (our reading of the paper's section 3, AT
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..dataclass_reader import read_dataclass
 from ..errors import AlloSR2Error
 from ..flow import expand, linear_velocity
+from .registry import VelocityNetwork, network
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,20 @@ class UNetParams:
     def stride(self) -> int:
         """Latents are padded to multiples of this inside the network."""
         return 2 ** (len(self.channels) - 1)
+
+    @property
+    def radius(self) -> int:
+        """How far, in latent cells, an output depends on the input: the context a tile needs to be exact."""
+        reach = 2  # conv_in and conv_out
+        for level, blocks in enumerate(self.blocks):
+            passes = 1 if level == len(self.blocks) - 1 else 2
+            reach += (2 * blocks * passes + (1 if level else 0)) * 2**level
+        return reach
+
+    @classmethod
+    def read(cls, spec: Mapping[str, Any], where: str) -> UNetParams:
+        """From a checkpoint's table; older files do not say whether they are preconditioned: they are not."""
+        return read_dataclass(cls, {"preconditioned": False, **spec}, where)
 
 
 LOG_VARIANCE = (-14.0, 6.0)
@@ -98,7 +115,8 @@ class Level(nn.ModuleList):
         return x
 
 
-class VelocityUNet(nn.Module):
+@network("unet", UNetParams)
+class VelocityUNet(VelocityNetwork):
     """velocity(z_BCHW, t_B, cond) -> v_BCHW. Any height and width >= 1: padded inside by replication, cropped after."""
 
     def __init__(self, params: UNetParams) -> None:
@@ -114,16 +132,6 @@ class VelocityUNet(nn.Module):
         outputs = params.latent_channels * (2 if params.preconditioned else 1)
         self.conv_out = nn.Conv2d(c[0], outputs, 3, padding=1)
         zero_(self.conv_out)
-
-    @property
-    def radius(self) -> int:
-        """How far, in latent cells, an output depends on the input: the context a tile needs to be exact."""
-        p = self.params
-        reach = 2  # conv_in and conv_out
-        for level, blocks in enumerate(p.blocks):
-            passes = 1 if level == len(p.blocks) - 1 else 2
-            reach += (2 * blocks * passes + (1 if level else 0)) * 2**level
-        return reach
 
     def forward(self, z: Tensor, t: Tensor, cond: object = None) -> Tensor:
         """z [B, C, H, W] scaled latents, t [B] in [-1, 1]; `cond` is accepted for the shared protocol and unused."""
@@ -152,8 +160,3 @@ class VelocityUNet(nn.Module):
         v, log_variance = out.float().chunk(2, dim=1)
         linear, deviation = linear_velocity(expand(t, v), log_variance.clamp(*LOG_VARIANCE).exp())
         return (linear * z.float() + deviation * v).to(z.dtype)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of scalar parameters."""
-    return sum(math.prod(p.shape) for p in module.parameters())

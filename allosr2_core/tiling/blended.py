@@ -146,14 +146,13 @@ def tiled_apply(
     tile: int,
     overlap: int,
     scale_out: float = 1.0,
-    out_channels: int | None = None,
     tick: Callable[[], None] | None = None,
 ) -> torch.Tensor:
     """fn over overlapping tiles, blended: `apply_plan` with tiles of `tile` cells that share `overlap`."""
     if x_BCHW.ndim != 4 or x_BCHW.numel() == 0:
         raise AlloSR2Error(f"expected a tensor (B, C, H, W), got {tuple(x_BCHW.shape)}")
     plan = TilePlan.make(x_BCHW.shape[2], x_BCHW.shape[3], tile, overlap)
-    return apply_plan(fn, x_BCHW, plan, scale_out, out_channels, tick)
+    return apply_plan(fn, x_BCHW, plan, scale_out, tick)
 
 
 def apply_plan(
@@ -161,16 +160,14 @@ def apply_plan(
     x_BCHW: torch.Tensor,
     plan: TilePlan,
     scale_out: float = 1.0,
-    out_channels: int | None = None,
     tick: Callable[[], None] | None = None,
     out_BCHW: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """fn over the tiles of a plan, blended; item by item, so a result does not depend on its place in the batch.
 
-    fn maps (1, C, h, w) to (1, C', h * scale_out, w * scale_out). out_channels: C' if it is to be checked. tick: called
-    after every tile (progress, interrupt). out_BCHW: float32 memory for the result, which then has that type; otherwise
-    it is on the device of x and has the type of what fn returns. The mean is kept in float32. A picture that fits one
-    tile gives exactly fn(x).
+    fn maps (1, C, h, w) to (1, C', h * scale_out, w * scale_out). tick: called after every tile (progress, interrupt).
+    out_BCHW: float32 memory for the result, which then has that type; otherwise it is on the device of x and has the
+    type of what fn returns. The mean is kept in float32. A picture that fits one tile gives exactly fn(x).
     Raises AlloSR2Error for a plan of another size or when fn returns another shape.
     """
     if x_BCHW.ndim != 4 or tuple(x_BCHW.shape[2:]) != (plan.height, plan.width):
@@ -182,7 +179,7 @@ def apply_plan(
     for number in range(x_BCHW.shape[0]):
         for box, out_box, share_hw in zip(plan, out_plan, _running_shares(out_plan), strict=True):
             y_1Chw = fn(x_BCHW[number : number + 1, :, *box.slices])
-            channels = y_1Chw.shape[1] if out_channels is None else out_channels
+            channels = y_1Chw.shape[1] if mean_BCHW is None else mean_BCHW.shape[1]
             expected = (1, channels, out_plan.tile_height, out_plan.tile_width)
             if tuple(y_1Chw.shape) != expected:
                 raise AlloSR2Error(f"expected a tile of shape {expected} from the network, got {tuple(y_1Chw.shape)}")

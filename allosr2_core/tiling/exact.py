@@ -19,41 +19,6 @@ Tick = Callable[[], None]
 """Called when a piece of the work is done: progress, and a place to stop."""
 
 
-def exact_tiled(
-    fn: Function,
-    z_BCHW: torch.Tensor,
-    tile: int,
-    radius: int,
-    scale: float,
-    tick: Tick | None = None,
-) -> torch.Tensor:
-    """fn(z) computed tile by tile, item by item.
-
-    fn maps (1, C, h, w) to (1, C', h * scale, w * scale). scale: a whole number (decoder) or 1 / a whole number
-    (encoder).
-    tile, radius: in cells of the COARSER of the two grids, which are latent cells both ways; radius is how many of them
-    an output can see beyond its own cell. Memory for one call of fn: (tile + 2 radius)^2 cells. tick: called after
-    every tile. Raises AlloSR2Error for impossible sizes or when fn returns another shape.
-    """
-    fine_in, fine_out = _fine_cells(scale)
-    if z_BCHW.ndim != 4 or z_BCHW.numel() == 0:
-        raise AlloSR2Error(f"expected (B, C, H, W), got {tuple(z_BCHW.shape)}")
-    if z_BCHW.shape[2] % fine_in or z_BCHW.shape[3] % fine_in:
-        raise AlloSR2Error(f"expected (B, C, H, W) with H and W multiples of {fine_in}, got {tuple(z_BCHW.shape)}")
-    height, width = z_BCHW.shape[2] // fine_in, z_BCHW.shape[3] // fine_in
-    out_BCHW: torch.Tensor | None = None
-    for item in range(z_BCHW.shape[0]):
-        window = window_of(z_BCHW[item : item + 1])
-        for rows, cols, core_1Chw in exact_tiles(fn, window, height, width, tile, radius, scale, tick):
-            if out_BCHW is None:
-                shape = (z_BCHW.shape[0], core_1Chw.shape[1], height * fine_out, width * fine_out)
-                out_BCHW = z_BCHW.new_empty(shape, dtype=core_1Chw.dtype)
-            out_BCHW[item, :, rows, cols] = core_1Chw[0]
-    if out_BCHW is None:
-        raise AlloSR2Error("expected at least one tile, got none")
-    return out_BCHW
-
-
 def window_of(z_1CHW: torch.Tensor) -> Window:
     """The windows of a stored map."""
     return lambda rows, cols: z_1CHW[:, :, rows, cols]
@@ -69,11 +34,20 @@ def exact_tiles(
     scale: float,
     tick: Tick | None = None,
 ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-    """The same for one item, tile by tile, row by row: rows and columns of the result, and their values (1, C', r, c).
+    """fn over one item, tile by tile, row by row: rows and columns of the result, and their values (1, C', r, c).
 
-    height, width: of the whole, in cells of the coarser grid, rounded up, by fn too, where fn's input does not fill the
-    last ones. window: what fn is called with, by rows and columns of fn's input; asked for when the tile's turn comes.
-    Otherwise see `exact_tiled`.
+    Args:
+        fn: maps (1, C, h, w) to (1, C', h * scale, w * scale).
+        window: what fn is called with, by rows and columns of fn's input; asked for when the tile's turn comes.
+        height, width: of the whole, in cells of the COARSER of the two grids, which are latent cells both ways. Rounded
+            up, by fn too, where fn's input does not fill the last ones.
+        tile: side of a tile in these cells. Memory for one call of fn: (tile + 2 radius)^2 of them.
+        radius: how many of these cells an output can see beyond its own.
+        scale: a whole number (decoder) or 1 / a whole number (encoder).
+        tick: called after every tile.
+
+    Raises:
+        AlloSR2Error: an impossible size, or fn returns another shape.
     """
     fine_in, fine_out = _fine_cells(scale)
     if tile < 1 or radius < 0:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from allosr2_core.networks.families import FAMILIES
+from allosr2_core.bases.registry import FAMILIES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NORM = "diffusion_model.double_blocks.0.img_attn.norm.query_norm"
@@ -33,6 +33,7 @@ def test_the_step_is_the_patched_models(found: dict[str, Any], family: str) -> N
     assert of["size"] > 0.1 and of["moved"] > 1e-3
     assert of["velocity"] <= 1e-4
     assert of["encoder_moved"] > 1e-3 and of["encoded"] <= 1e-4
+    assert of["plain_encoder"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -86,7 +87,9 @@ def test_head_norms_may_have_either_name(found: dict[str, Any], gain: str) -> No
 
 
 def test_raw_adapters_start_a_stock_sampler_at_the_latent(found: dict[str, Any]) -> None:
-    assert found["raw_start"] == 0.0 and found["aligned_start"] <= 1e-6
+    starts = found["starts"]
+    assert starts["raw"] == 0.0 and starts["aligned"] <= 1e-6
+    assert starts["sigmas"] == 0.0 and starts["shifts"][0] == 0.5 != starts["shifts"][1]
 
 
 def test_a_vae_that_does_not_fit_runs_in_strips(found: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from allosr2_core.bases.registry import BASES, read_base
 from allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.cli import main as cli
 from allosr2_core.image.read import load_image
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline, step
 from tests.support.parts import encoded
 from tests.support.tiny_base import base_table
@@ -38,11 +39,11 @@ MODEL, VAE = "20", "21"
 def narrow(base: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A base's architecture with one block of each kind and short text vectors."""
     network = dict(BASES[base].network) | {"depth": 1, "depth_single_blocks": 1, "context_in_dim": 64, "vec_in_dim": 32}
-    codec = dict(BASES[base].autoencoder)
-    for part, keys in ((network, ("type", "latent_channels", "guidance")), (codec, ("type",))):
+    autoencoder = dict(BASES[base].autoencoder)
+    for part, keys in ((network, ("type", "latent_channels", "guidance")), (autoencoder, ("type",))):
         for key in keys:
             part.pop(key)
-    return network, codec
+    return network, autoencoder
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ def contract(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> I
     root = tmp_path_factory.mktemp("flux")
     write_photos(root, "train", [(100, 140)])
     write_photos(root, "val", [(80, 70)])
-    network, codec = narrow("flux1-dev")
-    table = base_table(root, guidance=True, steps=3, flux=network, codec=codec)
-    table["allosr2"]["optim"] |= {"lr": 0.01, "warmup": 0}
+    network, autoencoder = narrow("flux1-dev")
+    table = base_table(root, guidance=True, steps=3, flux=network, autoencoder=autoencoder)
+    table["stages"]["sr"]["optim"] |= {"lr": 0.01, "warmup": 0}
     (root / "flux.toml").write_text(to_toml(table), encoding="utf-8")
-    assert main(["allosr2", "--config", str(root / "flux.toml")]) == 0
+    assert main(["sr", "--config", str(root / "flux.toml")]) == 0
     adapter = server.models / "allosr2" / ADAPTER
-    assert main(["calibrate", "--config", str(root / "flux.toml"), "--out", str(adapter), "--pairs", "2"]) == 0
+    assert main(["export", "--config", str(root / "flux.toml"), "--out", str(adapter), "--pairs", "2"]) == 0
     placed = {"diffusion_models": (root / "transformer.safetensors", TRANSFORMER), "vae": (root / "ae.safetensors", AE)}
     for folder, (source, name) in placed.items():
         (server.models / folder).mkdir(exist_ok=True)
@@ -108,7 +109,9 @@ def test_one_step_in_the_host_is_the_cores(contract: Contract) -> None:
 
 def test_the_picture_is_the_cores(contract: Contract) -> None:
     image = load_image(contract.server.input / "photo.png").image_BHWC
-    expected = (contract.upscaler.upscale(image, t=T)[0] * 255).round().clamp(0, 255).numpy().astype(int)
+    expected = (
+        (contract.upscaler.upscale(image, UpscaleOptions(t=T))[0] * 255).round().clamp(0, 255).numpy().astype(int)
+    )
     workflow = on_base()
     workflow[SAVE]["inputs"]["filename_prefix"] = "whole"  # another name, else nothing is saved a second time
     (path,) = contract.server.run(workflow).images

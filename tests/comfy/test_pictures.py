@@ -13,6 +13,7 @@ from workflows import DECODE, IMAGE, LOADER, UPSCALE, example, with_node, withou
 from allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from allosr2_core.start_time import estimate_t
 from tests.support.parts import encoded
@@ -61,7 +62,7 @@ def test_same_picture_as_the_library(
     found = pixels(server.run(without_t(example(SMALL, name, n4=inputs))))
     if "long_edge" in options:
         options = {"scale": None, **options}
-    expected = bytes_of(upscaler.upscale(load_image(server.input / name).image_BHWC, **options))
+    expected = bytes_of(upscaler.upscale(load_image(server.input / name).image_BHWC, UpscaleOptions(**options)))
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= TOLERANCE
 
@@ -78,7 +79,7 @@ def test_alpha_channel_is_kept(server: ComfyServer, upscaler: Pipeline) -> None:
 def test_estimated_t_reaches_the_upscaler(server: ComfyServer, upscaler: Pipeline, method: str) -> None:
     found = pixels(server.run(example(SMALL, "photo.png", n3={"method": method, "manual_t": 0.45})))
     t = {"auto": None, "manual": 0.45}.get(method, method)
-    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, t=t))
+    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, UpscaleOptions(t=t)))
     assert np.abs(found - expected).max() <= TOLERANCE
 
 
@@ -97,7 +98,7 @@ def test_paired_estimate_compares_with_the_plain_encoders_latents(
     result = server.run(with_node(workflow, "22", "ImageScale", image=[IMAGE, 0], **resized))
     shown = float(result.outputs["21"]["text"][0].split("rho = ")[1].split(",")[0])
     assert shown == pytest.approx(float(estimate.rho), abs=2e-3) and shown > 0
-    expected = bytes_of(upscaler.upscale(image, t=float(estimate.t)))
+    expected = bytes_of(upscaler.upscale(image, UpscaleOptions(t=float(estimate.t))))
     assert np.abs(pixels(result) - expected).max() <= TOLERANCE
 
 
@@ -117,7 +118,9 @@ def test_decode_tiles_do_not_show(server: ComfyServer, upscaler: Pipeline, optio
 
 def test_colours_are_matched(server: ComfyServer, upscaler: Pipeline) -> None:
     found = pixels(server.run(without_t(example(SMALL, "photo.png", n5={"color": "wavelet"}))))
-    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, color="wavelet"))
+    expected = bytes_of(
+        upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, UpscaleOptions(color="wavelet"))
+    )
     assert np.abs(found - expected).max() <= TOLERANCE
 
 
@@ -153,7 +156,9 @@ def test_a_pictures_place_in_the_batch_changes_nothing(server: ComfyServer) -> N
 @pytest.mark.parametrize("scale", [1.0, 2.0, 6.0])
 def test_other_factors_than_the_trained_one(server: ComfyServer, upscaler: Pipeline, scale: float) -> None:
     found = pixels(server.run(without_t(example(SMALL, "photo.png", n4={"scale": scale}))))
-    expected = bytes_of(upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, scale=scale))
+    expected = bytes_of(
+        upscaler.upscale(load_image(server.input / "photo.png").image_BHWC, UpscaleOptions(scale=scale))
+    )
     assert found.shape == expected.shape == (round(28 * scale), round(40 * scale), 3)
     assert np.abs(found - expected).max() <= TOLERANCE
 

@@ -35,7 +35,7 @@ def transformer_to_diffusers(state: dict[str, Tensor], params: FluxParams) -> di
 
 
 def autoencoder_to_diffusers(state: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
-    """An `Autoencoder` state dict under the names of diffusers' AutoencoderKL (which numbers up blocks backwards)."""
+    """A `KLAutoencoder` state dict under the names of diffusers' AutoencoderKL (which numbers up blocks backwards)."""
     attention = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
     out = {}
     for key, tensor in state.items():

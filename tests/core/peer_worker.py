@@ -35,9 +35,9 @@ from flux_keys import autoencoder_to_diffusers, transformer_to_diffusers  # noqa
 from host_flux import settings  # noqa: E402
 from peft import LoraConfig, PeftModel  # noqa: E402
 
-from allosr2_core.networks.families import spellings  # noqa: E402
-from allosr2_core.networks.flux import Flux, FluxConditioning, FluxParams, FluxVelocity  # noqa: E402
-from allosr2_core.networks.kl_autoencoder import AutoencoderParams  # noqa: E402
+from allosr2_core.bases.registry import spellings  # noqa: E402
+from allosr2_core.networks.flux import FluxParams  # noqa: E402
+from allosr2_core.networks.kl_autoencoder import KLAutoencoderParams  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -87,21 +87,6 @@ def host_adapter(job: dict[str, Any]) -> dict[str, Any]:
     return {"patched": names, "v": model.diffusion_model(**job["inputs"], transformer_options={})}
 
 
-def host_operations(job: dict[str, Any]) -> dict[str, Any]:
-    """Our transformer and the host's, both on the host's casting layers with weights kept in bfloat16."""
-    ops = comfy.ops.manual_cast
-    theirs = comfy.ldm.flux.model.Flux(**settings(job["host_params"]), operations=ops, dtype=torch.bfloat16)
-    ours = Flux(FluxParams(**job["params"]), operations=ops, dtype=torch.bfloat16)
-    load(theirs, job["state"])
-    ours.load_state_dict(job["state"], strict=True)
-    inputs = job["inputs"]
-    cond = FluxConditioning(context_BLC=inputs["context"], pooled_BV=inputs["y"], guidance_B=inputs["guidance"])
-    return {
-        "theirs": theirs(**inputs, transformer_options={}),
-        "ours": FluxVelocity(ours)(inputs["x"], inputs["timestep"], cond),
-    }
-
-
 def flux_of(job: dict[str, Any]) -> FluxTransformer2DModel:
     params = FluxParams(**job["params"])
     model = FluxTransformer2DModel(
@@ -124,7 +109,7 @@ def diffusers_flux(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def autoencoder_of(job: dict[str, Any]) -> AutoencoderKL:
-    params = AutoencoderParams(**job["params"])
+    params = KLAutoencoderParams(**job["params"])
     levels = len(params.ch_mult)
     model = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -177,7 +162,7 @@ def diffusers_schedule(job: dict[str, Any]) -> dict[str, Any]:
     return {"t": scheduler.sigmas}
 
 
-HOST_JOBS = (host_flux, host_autoencoder, host_adapter, host_operations)
+HOST_JOBS = (host_flux, host_autoencoder, host_adapter)
 DIFFUSERS_JOBS = (diffusers_flux, diffusers_autoencoder, diffusers_schedule, peft_flux, peft_autoencoder)
 JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     job.__name__: job for job in (*HOST_JOBS, *DIFFUSERS_JOBS)

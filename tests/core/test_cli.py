@@ -3,16 +3,19 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.cli import picture as cli_picture
 from allosr2_core.cli.progress import Progress
 from allosr2_core.image.read import load_image
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from tests.support.command_line import CommandLine, Outcome
 from tests.support.pictures import size, write_photo
@@ -39,7 +42,7 @@ def test_the_file_holds_what_the_library_returns(run: CommandLine, tmp_path: Pat
     options = [part for name, value in arguments.items() for part in (f"--{name}", value)]
     assert run.upscale(source, tmp_path / "out.png", *options, "--shifted").code == 0
     upscaler = Pipeline.from_checkpoint(load_checkpoint(tiny_checkpoint))
-    expected = upscaler.upscale(load_image(source).image_BHWC, shifted=True, **arguments)
+    expected = upscaler.upscale(load_image(source).image_BHWC, UpscaleOptions(shifted=True, **arguments))
     written = load_image(tmp_path / "out.png").image_BHWC
     assert float((written - expected).abs().max()) <= 0.5 / 255 + 1e-6
 
@@ -51,9 +54,9 @@ def test_the_grid_is_shifted_when_asked_for(
     asked: list[bool] = []
     real = Pipeline.upscale
 
-    def upscale(self: Pipeline, *args: object, **given: object) -> torch.Tensor:
-        asked.append(bool(given["shifted"]))
-        return real(self, *args, **given)
+    def upscale(self: Pipeline, image: Tensor, options: UpscaleOptions, **given: Any) -> Tensor:
+        asked.append(options.shifted)
+        return real(self, image, options, **given)
 
     monkeypatch.setattr(Pipeline, "upscale", upscale)
     assert run.upscale(write_photo(tmp_path / "in.png"), tmp_path / "out.png", *options).code == 0

@@ -16,6 +16,7 @@ from allosr2_core.checkpoint.format import LORA_FLOW, embedded_path, load_checkp
 from allosr2_core.cli import adapters as cli_adapters
 from allosr2_core.cli import main as cli
 from allosr2_core.pipeline import Pipeline
+from tests.support.lora_network import branches
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
 from tests.support.pictures import size, write_photo
 from tests.support.tiny_base import write_base
@@ -61,19 +62,20 @@ def test_an_imported_adapter_is_the_folders(tiny: Path, capsys: pytest.CaptureFi
     upscaler = Pipeline.from_adapter(
         checkpoint, *read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors")
     )
-    flux, codec = read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors")
+    network, autoencoder = read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors")
+    flux = network.adapted
     z, t, x = torch.randn(1, 4, 4, 6), torch.tensor([0.5]), torch.rand(1, 3, 16, 16)
     bare = Pipeline.from_adapter(
         checkpoint, *read_base(config, tiny / "transformer.safetensors", tiny / "ae.safetensors"), 0
     )
     lora.import_lora(flux, read_peft_transformer(tiny / "flux_adapter", FLUX), "diffusion_model.")
-    lora.import_lora(codec.encoder, read_peft_encoder(tiny / "vae_encoder_adapter", VAE), "encoder.")
+    lora.import_lora(autoencoder.encoder, read_peft_encoder(tiny / "vae_encoder_adapter", VAE), "encoder.")
     with torch.no_grad():
-        assert torch.allclose(upscaler.backend.encode(x), codec.encode(x), atol=1e-5)
+        assert torch.allclose(upscaler.backend.encode(x), autoencoder.encode(x), atol=1e-5)
         assert not torch.allclose(upscaler.backend.encode(x), bare.backend.encode(x), atol=1e-3)
         moved = upscaler.backend.velocity(z, t) - bare.backend.velocity(z, t)
     assert float(moved.abs().mean()) > 1e-3
-    assert {name: branch.rank for name, branch in lora.branches(flux).items()} == {
+    assert {name: branch.rank for name, branch in branches(flux).items()} == {
         "double_blocks.0.img_attn.qkv": 2,
         "double_blocks.0.img_attn.proj": 2,
     }

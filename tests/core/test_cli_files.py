@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.cli import picture as cli_picture
@@ -14,6 +16,7 @@ from allosr2_core.cli.compare import compare_strip
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.metadata import Metadata
 from allosr2_core.image.read import load_image, read_header
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from tests.support.command_line import CommandLine
 from tests.support.pictures import photo, png16, size, write_photo
@@ -231,9 +234,9 @@ def test_all_frames_of_an_animation_get_one_t(
     times: list[object] = []
     real = Pipeline.upscale
 
-    def upscale(self: Pipeline, *args: object, **given: object) -> torch.Tensor:
-        times.append(given["t"])
-        return real(self, *args, **given)  # type: ignore[arg-type]
+    def upscale(self: Pipeline, image: Tensor, options: UpscaleOptions, **given: Any) -> Tensor:
+        times.append(options.t)
+        return real(self, image, options, **given)
 
     monkeypatch.setattr(Pipeline, "upscale", upscale)
     assert run.upscale(write_animation(tmp_path / "in.gif"), tmp_path / "out.webp", *options).code == 0

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.color import (
-    COLOR_METHODS,
     lab_from_rgb,
     low_frequencies,
     match_color,
     rgb_from_lab,
     transfer_moments,
 )
+from allosr2_core.options import COLOR_METHODS
 
 SIZES = [(1, 1), (1, 5), (3, 5), (17, 9), (40, 33)]
 
@@ -74,7 +74,10 @@ def test_black_white_and_flat_pictures_stay_finite(method: str) -> None:
 
 @settings(max_examples=40)
 @given(
-    height=st.integers(1, 33), width=st.integers(1, 33), method=st.sampled_from(COLOR_METHODS), seed=st.integers(0, 99)
+    height=st.integers(1, 33),
+    width=st.integers(1, 33),
+    method=st.sampled_from(list(COLOR_METHODS)),
+    seed=st.integers(0, 99),
 )
 def test_result_is_a_picture(height: int, width: int, method: str, seed: int) -> None:
     torch.manual_seed(seed)

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from allosr2_core.adapters.targets import Shape
+from allosr2_core.bases.flux1 import flux_architecture
+from allosr2_core.bases.registry import FAMILIES, missing_marks, recognise, spellings
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.families import FAMILIES, Shape, flux_architecture, missing_marks, recognise, spellings
 from allosr2_core.networks.flux import Flux, FluxParams
 
 PARAMS = FluxParams(
@@ -45,7 +47,11 @@ def without(shapes: dict[str, Shape], start: str) -> dict[str, Shape]:
 def test_the_architecture_is_read_in_either_spelling(gain: str, guidance: bool) -> None:
     shapes = flux(gain, guidance)
     assert f"{QUERY}.{gain}" in shapes and recognise(shapes) == "flux"
-    expected = {name: getattr(PARAMS, name) for name in FOUND} | {"latent_channels": 16, "guidance_embed": guidance}
+    expected = {name: getattr(PARAMS, name) for name in FOUND} | {
+        "type": "flux",
+        "latent_channels": 16,
+        "guidance_embed": guidance,
+    }
     assert flux_architecture(shapes) == expected
 
 

@@ -16,6 +16,7 @@ from allosr2_core.image.alpha import fill_hidden
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.resample import Resampled, resample
 from allosr2_core.layout import Layout
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline, prepare
 from tests.support.parts import settled
 from tests.support.small_checkpoint import small_config
@@ -73,7 +74,7 @@ def test_results_within_the_bounds_stay_to_the_bit() -> None:
 def test_flat_colours_stay_what_they_are(embedded: Pipeline, color: tuple[float, ...], scale: float) -> None:
     """The network alone is up to 39 levels off at the corners of blue and 5 within."""
     source = torch.tensor(color).expand(1, 24, 20, 3)
-    result = embedded.upscale(source, scale=scale)
+    result = embedded.upscale(source, UpscaleOptions(scale=scale))
     assert float((result - source[0, 0, 0]).abs().max()) <= 0.5 * LEVEL
 
 
@@ -92,7 +93,7 @@ def test_grey_in_grey_out(upscaler: Pipeline, options: dict, channels: int) -> N
     grey = picture(13, 9, channels=1)
     image = grey.expand(1, 13, 9, 3)
     image = {1: grey, 3: image, 4: torch.cat([image, picture(13, 9, channels=1, seed=1)], dim=-1)}[channels]
-    assert is_grey(upscaler.upscale(image, **options)[0, ..., :3])
+    assert is_grey(upscaler.upscale(image, UpscaleOptions(**options))[0, ..., :3])
 
 
 def test_a_picture_with_one_coloured_pixel_is_not_grey(upscaler: Pipeline) -> None:
@@ -123,12 +124,15 @@ def test_black_keeps_the_plain_enlargement_and_white_takes_the_restored(upscaler
     image, mask = picture(24, 20), torch.zeros(1, 24, 20)
     mask[:, :, 10:] = 1.0
     plain = resize_bicubic(image, round(24 * scale), round(20 * scale))
-    restored, masked = upscaler.upscale(image, scale=scale), upscaler.upscale(image, scale=scale, mask=mask)
+    restored, masked = (
+        upscaler.upscale(image, UpscaleOptions(scale=scale)),
+        upscaler.upscale(image, UpscaleOptions(scale=scale), mask=mask),
+    )
     assert float((restored - plain).abs().max()) > 0.05
     edge, feather = round(10 * scale), round(scale / 2) + 1
     torch.testing.assert_close(masked[:, :, : edge - feather], plain[:, :, : edge - feather], atol=2e-6, rtol=0)
     assert torch.equal(masked[:, :, edge + feather :], restored[:, :, edge + feather :])
-    half = upscaler.upscale(image, scale=scale, mask=torch.full((1, 24, 20), 0.5))
+    half = upscaler.upscale(image, UpscaleOptions(scale=scale), mask=torch.full((1, 24, 20), 0.5))
     torch.testing.assert_close(half, (plain + restored) / 2, atol=2e-6, rtol=0)
 
 
@@ -151,7 +155,7 @@ def test_one_mask_for_a_batch_or_one_each(upscaler: Pipeline) -> None:
 
 def test_a_mask_of_an_input_that_is_reduced(upscaler: Pipeline) -> None:
     image = picture(40, 40)
-    result = upscaler.upscale(image, scale=0.5, mask=torch.zeros(1, 40, 40))
+    result = upscaler.upscale(image, UpscaleOptions(scale=0.5), mask=torch.zeros(1, 40, 40))
     torch.testing.assert_close(result, resize_bicubic(image, 20, 20), atol=2e-6, rtol=0)
 
 
@@ -186,7 +190,7 @@ def disc(hidden: tuple[float, float, float], soft: bool) -> Tensor:
 def test_hidden_colours_leave_no_fringe(
     embedded: Pipeline, hidden: tuple[float, float, float], soft: bool, scale: float
 ) -> None:
-    result = embedded.upscale(disc(hidden, soft), scale=scale)[0]
+    result = embedded.upscale(disc(hidden, soft), UpscaleOptions(scale=scale))[0]
     alpha, red = result[..., 3:], torch.tensor([230.0, 40.0, 40.0]) / 255
     for paper in (0.0, 0.5, 1.0):
         shown, wanted = (alpha * color + (1 - alpha) * paper for color in (result[..., :3], red))
@@ -258,7 +262,7 @@ def test_the_sink_needs_every_piece_once() -> None:
 @pytest.mark.parametrize("scale", [1.0, 1.37, 2.0, 3.0, 6.0, 8.0])
 def test_other_factors_are_made_of_the_trained_one(upscaler: Pipeline, scale: float) -> None:
     image = picture(19, 14)
-    whole, result = upscaler.upscale(image), upscaler.upscale(image, scale=scale)
+    whole, result = upscaler.upscale(image), upscaler.upscale(image, UpscaleOptions(scale=scale))
     layout = Layout.of(19, 14, CONFIG, scale=scale)
     expected = resample(whole, layout.height, layout.width)[0]
     settle(expected, target(image, scale=scale), "none")
@@ -269,7 +273,10 @@ def test_other_factors_are_made_of_the_trained_one(upscaler: Pipeline, scale: fl
 def test_results_change_little_between_factors_next_to_each_other(embedded: Pipeline) -> None:
     """At the trained factor nothing is given back, just below it next to nothing."""
     image = resize_bicubic(picture(12, 12), 40, 40)
-    at = {scale: resize_bicubic(embedded.upscale(image, scale=scale), 120, 120) for scale in (3.9, 3.97, 4.0, 4.03)}
+    at = {
+        scale: resize_bicubic(embedded.upscale(image, UpscaleOptions(scale=scale)), 120, 120)
+        for scale in (3.9, 3.97, 4.0, 4.03)
+    }
     for low, high in ((3.9, 3.97), (3.97, 4.0), (4.0, 4.03)):
         assert float((at[low] - at[high]).abs().mean()) < 1.0 * LEVEL
     assert Layout.of(40, 40, CONFIG, scale=2.0).detail == 1.0 and Layout.of(40, 40, CONFIG, scale=4.0).detail == 0.0

@@ -29,8 +29,9 @@ TINY = FluxParams(
 )
 
 
-def network(params: FluxParams = TINY, **options: bool) -> FluxVelocity:
-    flux = Flux(params, **options)
+def network(params: FluxParams = TINY, *, checkpointing: bool = False) -> FluxVelocity:
+    flux = Flux(params)
+    flux.gradient_checkpointing = checkpointing
     randomize(flux, seed=0)
     return FluxVelocity(flux)
 
@@ -105,8 +106,7 @@ def test_attention_in_blocks_is_the_fused_one_up_to_bf16_rounding() -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_one_training_step_reaches_every_weight_and_lowers_the_loss(checkpointing: bool) -> None:
-    velocity = FluxVelocity(Flux(TINY, gradient_checkpointing=checkpointing))
-    randomize(velocity.flux, seed=0).requires_grad_(True)
+    velocity = network(checkpointing=checkpointing).requires_grad_(True)
     z, t, target = latent(2, 6, 6), torch.tensor([0.3, -0.3]), torch.ones(2, 4, 6, 6)
 
     def loss() -> Tensor:
@@ -124,7 +124,7 @@ def test_one_training_step_reaches_every_weight_and_lowers_the_loss(checkpointin
 def test_checkpointing_gives_the_same_gradients() -> None:
     gradients = []
     for checkpointing in (False, True):
-        velocity = network(gradient_checkpointing=checkpointing).requires_grad_(True)
+        velocity = network(checkpointing=checkpointing).requires_grad_(True)
         velocity(latent(1, 4, 4), torch.tensor([0.3]), cond()).square().sum().backward()
         gradients.append([p.grad for p in velocity.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):

@@ -16,6 +16,7 @@ from allosr2_core.image import windowed_bicubic as enlarged
 from allosr2_core.image.geometry import pad_to, padded_length, resize_bicubic
 from allosr2_core.image.windowed_bicubic import Enlarged
 from allosr2_core.lent_memory import Receding, lend
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline, step
 from allosr2_core.snr import SNRHead, SNRHeadParams
 from allosr2_core.start_time import estimate_t
@@ -170,7 +171,9 @@ def test_a_picture_is_the_nodes_picture(
         monkeypatch.setattr(enlarged, "KEPT_PIXELS", 0)
     image = picture(*size, channels=4)
     expected = at_once(small, image, scale, method, tile, overlap)
-    result = small.upscale(image, scale=scale, t=method, realism=0.8, tile=tile, overlap=overlap, color="adain")
+    result = small.upscale(
+        image, UpscaleOptions(scale=scale, t=method, realism=0.8, tile=tile, overlap=overlap, color="adain")
+    )
     torch.testing.assert_close(result, expected, atol=2e-5, rtol=0)
 
 
@@ -181,7 +184,7 @@ def test_no_map_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, small: Pi
     for height in (160, 640):
         image = picture(height, 16)
         with Made() as made:
-            result = small.upscale(image, tile=64, overlap=16)
+            result = small.upscale(image, UpscaleOptions(tile=64, overlap=16))
         made.sizes.remove(result.numel())
         largest.append(max(made.sizes))
     assert largest[0] == largest[1]

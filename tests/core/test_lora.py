@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from allosr2_core.adapters import lora
 from allosr2_core.errors import AlloSR2Error
-from tests.support.lora_network import ALL, PREFIX, Small, fill, states_equal
+from tests.support.lora_network import ALL, PREFIX, Small, branches, fill, states_equal
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_branch_is_scaled_by_alpha_over_rank() -> None:
     layer = nn.Sequential(nn.Linear(4, 6))
     lora.inject(layer, ["0"], rank=2, alpha=3.0)
     fill(layer)
-    branch = lora.branches(layer)["0"]
+    branch = branches(layer)["0"]
     given = torch.randn(5, 4)
     want = nn.functional.linear(given, layer[0].weight, layer[0].bias) + 1.5 * (
         given @ branch.down.weight.T @ branch.up.weight.T
@@ -47,64 +47,6 @@ def test_strength_scales_the_branch(small: Small, x: Tensor) -> None:
     torch.testing.assert_close(small.linear(torch.ones(1, 8)) - base, 0.25 * full)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_merge_equals_the_branch_and_unmerge_is_exact(small: Small, x: Tensor, dtype: torch.dtype) -> None:
-    small.to(dtype)
-    state = copy.deepcopy(small.state_dict())
-    lora.inject(small, ALL, rank=3, alpha=1.0)
-    fill(small)
-    if dtype == torch.float32:
-        beside = small(x)
-        lora.merge(small)
-        torch.testing.assert_close(small(x), beside, atol=1e-5, rtol=1e-5)
-    else:
-        lora.merge(small)
-    assert not torch.equal(small.linear.weight, state["linear.weight"])
-    lora.unmerge(small)
-    assert all(torch.equal(small.state_dict()[key], tensor) for key, tensor in state.items())
-    lora.merge(small)
-    lora.remove(small)
-    assert states_equal(small.state_dict(), state)
-
-
-def test_strength_applies_to_merged_weights(small: Small, x: Tensor) -> None:
-    base, original = small(x), small.conv.weight.detach().clone()
-    lora.inject(small, ALL, rank=3, alpha=1.0)
-    fill(small)
-    lora.set_scale(small, 0.5)
-    half = small(x)
-    lora.set_scale(small, 1.0)
-    lora.merge(small)
-    lora.set_scale(small, 0.5)
-    torch.testing.assert_close(small(x), half, atol=1e-5, rtol=1e-5)
-    with lora.scaled(small, 0.0):
-        assert torch.equal(small(x), base)
-    lora.unmerge(small)
-    assert torch.equal(small.conv.weight, original)
-
-
-def test_bake_keeps_the_merged_weights_and_drops_the_branches(small: Small, x: Tensor) -> None:
-    keys = small.state_dict().keys()
-    lora.inject(small, ALL, rank=3, alpha=1.0)
-    fill(small)
-    beside = small(x)
-    lora.bake(small)
-    assert small.state_dict().keys() == keys
-    assert not lora.branches(small)
-    torch.testing.assert_close(small(x), beside, atol=1e-5, rtol=1e-5)
-
-
-def test_merging_twice_and_unmerging_nothing_are_refused(small: Small) -> None:
-    with pytest.raises(AlloSR2Error, match="has none"):
-        lora.merge(small)
-    lora.inject(small, ALL, rank=1, alpha=1.0)
-    with pytest.raises(AlloSR2Error, match="not: conv"):
-        lora.unmerge(small)
-    lora.merge(small)
-    with pytest.raises(AlloSR2Error, match="not merged"):
-        lora.merge(small)
-
-
 def test_a_copy_has_its_own_branches(small: Small, x: Tensor) -> None:
     lora.inject(small, ALL, rank=2, alpha=1.0)
     fill(small)
@@ -113,14 +55,12 @@ def test_a_copy_has_its_own_branches(small: Small, x: Tensor) -> None:
     fill(twin, seed=9)
     assert torch.equal(small(x), before)
     assert not torch.equal(twin(x), before)
-    lora.remove(twin)
-    assert torch.equal(small(x), before)
 
 
 def test_only_branches_train(small: Small, x: Tensor) -> None:
     small.requires_grad_(False)
     lora.inject(small, ALL, rank=2, alpha=2.0)
-    trained = lora.parameters(small)
+    trained = [p for branch in branches(small).values() for p in branch.parameters()]
     assert {id(p) for p in trained} == {id(p) for p in small.parameters() if p.requires_grad}
     optimiser = torch.optim.SGD(trained, lr=0.1)
     before = small(x).detach()
@@ -160,7 +100,7 @@ def test_a_file_without_alpha_means_a_factor_of_one(small: Small) -> None:
     lora.import_lora(
         small, {"linear.lora_A.weight": torch.ones(4, 8), "linear.lora_B.weight": torch.ones(5, 4)}, prefix=""
     )
-    assert lora.branches(small)["linear"].factor == 1.0
+    assert branches(small)["linear"].factor == 1.0
 
 
 def good() -> dict[str, Tensor]:
@@ -212,7 +152,7 @@ def test_import_refuses_another_rank_and_an_empty_file(small: Small) -> None:
 def test_inject_refuses(small: Small, targets: list[str], rank: int, message: str) -> None:
     with pytest.raises(AlloSR2Error, match=message):
         lora.inject(small, targets, rank=rank, alpha=1.0)
-    assert not lora.branches(small)
+    assert not branches(small)
 
 
 def test_inject_refuses_a_second_branch(small: Small) -> None:

@@ -1,14 +1,13 @@
 """One protocol for both kinds of velocity network, built strictly from what a checkpoint says."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.flux import FluxConditioning
-from allosr2_core.networks.registry import NETWORKS, NullFlux, build_network, strict
+from allosr2_core.networks.flux import FluxConditioning, NullFlux
+from allosr2_core.networks.registry import NETWORKS, build_network
 from allosr2_core.networks.unet import VelocityUNet
 from tests.support.tiny_flux import TINY_FLUX
 
@@ -119,20 +118,3 @@ def test_ill_typed_and_impossible_values_are_refused_by_name(kind: str, key: str
 def test_a_spec_that_is_no_mapping_is_refused(spec: object) -> None:
     with pytest.raises(AlloSR2Error, match="network"):
         build_network(spec)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Example:
-    count: int
-    ratio: float
-    sizes: tuple[int, ...]
-
-
-def test_strict_builds_or_says_what_is_wrong() -> None:
-    assert strict(Example, {"count": 1, "ratio": 2, "sizes": [3, 4]}, "here").ratio == 2
-    with pytest.raises(AlloSR2Error, match=r"here.*unknown \['counts'\], missing \['count'\]"):
-        strict(Example, {"counts": 1, "ratio": 2.0, "sizes": [3]}, "here")
-    for wrong in ({"count": 1.0}, {"count": True}, {"ratio": "x"}, {"ratio": True}, {"sizes": [3, "4"]}, {"sizes": 3}):
-        key = next(iter(wrong))
-        with pytest.raises(AlloSR2Error, match=f"here.*{key}"):
-            strict(Example, {"count": 1, "ratio": 2.0, "sizes": [3]} | wrong, "here")

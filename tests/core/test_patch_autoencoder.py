@@ -7,7 +7,7 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams, principal_components
-from allosr2_core.tiling.exact import exact_tiled
+from tests.support.exact_tiled import exact_tiled
 
 
 def params(channels: int = 6, patch: int = 4, blocks: int = 1) -> PatchAutoencoderParams:

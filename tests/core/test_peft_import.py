@@ -13,7 +13,8 @@ from allosr2_core.adapters import lora
 from allosr2_core.bases.peft_import import read_peft_encoder, read_peft_transformer, shifted_step_to_t
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.flux import Flux, FluxParams, token_ids
-from allosr2_core.networks.kl_autoencoder import Autoencoder, AutoencoderParams
+from allosr2_core.networks.kl_autoencoder import KLAutoencoder, KLAutoencoderParams
+from tests.support.lora_network import branches
 from tests.support.peft_folders import FLUX, VAE
 
 from .peers import Peers, randomize
@@ -32,7 +33,7 @@ PATTERNS = {
 }
 
 
-def plain(params: FluxParams | AutoencoderParams) -> dict[str, Any]:
+def plain(params: FluxParams | KLAutoencoderParams) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(params).items()}
 
 
@@ -42,8 +43,8 @@ def flux(params: FluxParams = FLUX) -> Flux:
     return network
 
 
-def autoencoder() -> Autoencoder:
-    network = Autoencoder(VAE)
+def autoencoder() -> KLAutoencoder:
+    network = KLAutoencoder(VAE)
     randomize(network, seed=11)
     return network
 
@@ -106,7 +107,7 @@ def test_every_layer_of_the_transformer(save_flux: Save, tmp_path: Path, guidanc
     saved = save_flux(params, r=4, lora_alpha=6, target_modules=EVERY)
     network, _ = check(saved, tmp_path / "flux_adapter", params)
     layers = {name for name, module in flux(params).named_modules() if isinstance(module, torch.nn.Linear)}
-    assert lora.branches(network).keys() == layers
+    assert branches(network).keys() == layers
 
 
 def test_the_layers_omgsr_adapts(save_flux: Save, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_the_encoder(peers: Peers, tmp_path: Path, whole: bool, config: dict[str
     if "rank_pattern" not in config:
         layers = (torch.nn.Linear, torch.nn.Conv2d)
         every = {name for name, module in autoencoder().encoder.named_modules() if isinstance(module, layers)}
-        assert lora.branches(network.encoder).keys() == every
+        assert branches(network.encoder).keys() == every
 
 
 def test_refuses_an_adapted_decoder(peers: Peers, tmp_path: Path) -> None:

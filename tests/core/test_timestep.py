@@ -8,9 +8,10 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
+from allosr2_core.options import T_METHODS, UpscaleOptions
 from allosr2_core.pipeline import Pipeline, step
 from allosr2_core.snr import paired_rho
-from allosr2_core.start_time import METHODS, estimate_t
+from allosr2_core.start_time import estimate_t
 from tests.support.parts import encoded
 from tests.support.small_checkpoint import small_config
 
@@ -74,14 +75,16 @@ def test_times_outside_the_trained_range_are_limited_in_the_step_too(upscaler: P
         step(velocity, latents(4, 4), torch.tensor([t]), CONFIG)
     assert seen == pytest.approx([CONFIG.t_min, 0.3, CONFIG.t_max])
     picture = image(8, 8)
-    assert torch.equal(upscaler.upscale(picture, t=0.95), upscaler.upscale(picture, t=CONFIG.t_max))
+    assert torch.equal(
+        upscaler.upscale(picture, UpscaleOptions(t=0.95)), upscaler.upscale(picture, UpscaleOptions(t=CONFIG.t_max))
+    )
 
 
 def test_the_checkpoints_method_is_used_when_none_is_chosen(upscaler: Pipeline) -> None:
     picture = image(8, 8)
     assert CONFIG.t_method == "predicted"
-    assert torch.equal(upscaler.upscale(picture), upscaler.upscale(picture, t="predicted"))
-    assert not torch.equal(upscaler.upscale(picture), upscaler.upscale(picture, t="calibrated"))
+    assert torch.equal(upscaler.upscale(picture), upscaler.upscale(picture, UpscaleOptions(t="predicted")))
+    assert not torch.equal(upscaler.upscale(picture), upscaler.upscale(picture, UpscaleOptions(t="calibrated")))
 
 
 def test_the_paired_time_of_a_clean_picture_is_the_least(upscaler: Pipeline) -> None:
@@ -101,9 +104,9 @@ def test_times_that_cannot_be(upscaler: Pipeline) -> None:
         estimate_t(z, CONFIG, None, "paired", z_hr=latents(4, 5))
     with pytest.raises(AlloSR2Error, match="SNR head"):
         estimate_t(z, CONFIG, None, "predicted")
-    with pytest.raises(AlloSR2Error, match=str(METHODS[0])):
+    with pytest.raises(AlloSR2Error, match=next(iter(T_METHODS))):
         estimate_t(z, CONFIG, None, "best")
     with pytest.raises(AlloSR2Error, match="one of"):
-        upscaler.upscale(image(4, 4), t="best")
+        upscaler.upscale(image(4, 4), UpscaleOptions(t="best"))
     with pytest.raises(AlloSR2Error, match="one for each of 2 images; got 3"):
         step(upscaler.backend.velocity, latents(4, 4, batch=2), torch.full((3,), 0.2), CONFIG)

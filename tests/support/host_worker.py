@@ -27,13 +27,13 @@ def gap(one: torch.Tensor, two: torch.Tensor) -> float:
     return float((one - two).abs().max())
 
 
-def flow_on_a_small_device(host: ModuleType, model: object, config: object) -> dict:
+def flow_on_a_small_device(module: ModuleType, model: object, config: object) -> dict:
     """The node's step where more than 20 cells a side do not fit: automatic tiles, then tiles the user asked for."""
     from comfy.model_management import OOM_EXCEPTION
 
     z = torch.randn(1, config.latent_channels, 40, 24, generator=torch.Generator().manual_seed(2))
     given = {"prompt": None, "realism": 1.0, "overlap": 16, "tick": lambda: None}
-    real, sides = host.velocity, []
+    real, sides = module.velocity, []
 
     def limited(*args: object) -> object:
         run = real(*args)
@@ -46,16 +46,16 @@ def flow_on_a_small_device(host: ModuleType, model: object, config: object) -> d
 
         return evaluate
 
-    host.velocity = limited
+    module.velocity = limited
     try:
-        automatic = host.step(model, z, torch.tensor([0.3]), config, tile=0, **given)
+        automatic = module.step(model, z, torch.tensor([0.3]), config, tile=0, **given)
         try:
-            host.step(model, z, torch.tensor([0.3]), config, tile=128, **given)
+            module.step(model, z, torch.tensor([0.3]), config, tile=128, **given)
         except OOM_EXCEPTION as error:
             refused = str(error)
     finally:
-        host.velocity = real
-    expected = host.step(model, z, torch.tensor([0.3]), config, tile=64, **given)
+        module.velocity = real
+    expected = module.step(model, z, torch.tensor([0.3]), config, tile=64, **given)
     return {"gap": gap(automatic, expected), "sides": sides, "refused": refused}
 
 
@@ -97,7 +97,9 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     from allosr2_pack.allosr2_core.checkpoint.format import LORA_FLOW, load_checkpoint
     from allosr2_pack.allosr2_core.errors import AlloSR2Error
     from allosr2_pack.allosr2_core.flow import one_step, start_state
-    from allosr2_pack.nodes import host, host_objects
+    from allosr2_pack.nodes.comfy_host import model as host_model
+    from allosr2_pack.nodes.comfy_host.embedded import build_model, build_vae
+    from allosr2_pack.nodes.comfy_host.patches import add_patches_strictly
     from allosr2_pack.nodes.spec import Spec
 
     checkpoint = load_checkpoint(checkpoint_file)
@@ -107,8 +109,8 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     out: dict = {"apply_model": {}, "velocity": {}, "encode": {}}
 
     for strength in (0.0, 0.5, 1.0):
-        model = host_objects.build_model(checkpoint, strength)
-        velocity = host.velocity(model, tuple(z.shape))  # loads the model with its patches
+        model = build_model(checkpoint, strength)
+        velocity = host_model.velocity(model, tuple(z.shape))  # loads the model with its patches
         expected = checkpoint.build_network(strength)(z, t)
         x0 = model.model.apply_model(z, t)
         out["apply_model"][str(strength)] = gap(x0, z - t.reshape(-1, 1, 1, 1) * expected)
@@ -119,7 +121,7 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     out["prior_untouched"] = max(gap(v, prior[k]) for k, v in model.model.diffusion_model.state_dict().items())
 
     # the same step through the host's own sampler: no noise, sigmas [t, 0]
-    model = host_objects.build_model(checkpoint, 1.0)
+    model = build_model(checkpoint, 1.0)
     condition = [[torch.zeros(1, 1, 8), {}]]
     sampled = comfy.samplers.sample(
         model,
@@ -153,19 +155,19 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     }
     for name, tensors in wrong.items():
         try:
-            host_objects.add_difference(host_objects.build_model(checkpoint, 1.0), tensors, 1.0)
+            add_patches_strictly(build_model(checkpoint, 1.0), tensors, 1.0)
         except AlloSR2Error as error:
             out["refusals"][name] = str(error)
 
-    out["out_of_memory"] = flow_on_a_small_device(host, host_objects.build_model(checkpoint, 1.0), checkpoint.config)
+    out["out_of_memory"] = flow_on_a_small_device(host_model, build_model(checkpoint, 1.0), checkpoint.config)
 
     spec = Spec("small", checkpoint.config, checkpoint.build_snr_head(), None)
-    parts = host_objects.build_model(checkpoint, 1.0), host_objects.build_vae(checkpoint, 1.0)
+    parts = build_model(checkpoint, 1.0), build_vae(checkpoint, 1.0)
     out["progress"] = progress_of_the_nodes(*parts, spec)
 
     pixels = torch.rand(2, 48, 64, 3, generator=generator)
     for strength in (0.0, 1.0):
-        vae, core = host_objects.build_vae(checkpoint, strength), checkpoint.build_autoencoder(strength)
+        vae, core = build_vae(checkpoint, strength), checkpoint.build_autoencoder(strength)
         latent = vae.encode(pixels)
         out["encode"][str(strength)] = gap(latent, core.encode(pixels.movedim(-1, 1) * 2 - 1))
     decoded = (core.decode(latent).movedim(1, -1) * 0.5 + 0.5).clamp(0, 1)

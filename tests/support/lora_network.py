@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from allosr2_core.adapters import lora
+from allosr2_core.adapters.lora import BRANCH, LoRABranch
 
 PREFIX = "diffusion_model."
 ALL = ["conv", "wide", "linear"]
@@ -29,9 +29,15 @@ class Small(nn.Module):
         return self.linear(h.mean((2, 3))) * self.gain
 
 
+def branches(model: nn.Module) -> dict[str, LoRABranch]:
+    """The branches in a network by layer name."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, LoRABranch)}
+    return {name.removesuffix(f".{BRANCH}"): branch for name, branch in found.items()}
+
+
 def fill(model: nn.Module, seed: int = 2) -> None:
     generator = torch.Generator().manual_seed(seed)
-    for branch in lora.branches(model).values():
+    for branch in branches(model).values():
         nn.init.normal_(branch.up.weight, std=0.3, generator=generator)
         nn.init.normal_(branch.down.weight, std=0.3, generator=generator)
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from allosr2_core.networks.flux import FluxParams
-from allosr2_core.networks.kl_autoencoder import AutoencoderParams
+from allosr2_core.networks.kl_autoencoder import KLAutoencoderParams
 
 FLUX = FluxParams(
     in_channels=16,
@@ -26,7 +26,7 @@ FLUX = FluxParams(
     qkv_bias=True,
     guidance_embed=True,
 )
-VAE = AutoencoderParams(
+VAE = KLAutoencoderParams(
     in_channels=3,
     out_ch=3,
     ch=32,

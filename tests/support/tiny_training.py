@@ -51,47 +51,50 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
         },
         "base": {"transformer": "", "autoencoder": "", "null": "", "dtype": "fp32"},
         "adapter": {"rank": 0, "alpha": 0.0, "transformer": [], "encoder": [], "checkpointing": False, "shard": False},
-        "codec": {
+        "autoencoder": {
             "type": "patch",
             "params": {"patch": 4, "latent_channels": 8, "hidden": 8, "blocks": 1, "pixel_channels": 4},
         },
         "network": {"type": "unet", "params": {"channels": [8, 12], "blocks": [1, 1], "time_dim": 8}},
-        "autoencoder": {"optim": dict(optim), "pca_patches": 1000, "latent_noise": 0.1, "perceptual": 0.1},
-        "prior": {"optim": dict(optim), "t_logit_mean": 0.0, "t_logit_std": 1.0},
-        "allosr2": {
-            "optim": dict(optim),
-            "init": "aligned",
-            "t_min": 0.03,
-            "t_max": 0.6,
-            "t_jitter": 0.1,
-            "t_guessed": 0.5,
-            "t_fixed": 0.0,
-            "start_noise": False,
-            "encoder_lr": 0.5,
-            "decoder_lr": 0.5,
-            "head_lr": 1.0,
-            "sharpen": 0.5,
-            "trunks": [],
-            "perceptual_from": 0,
-            "perceptual_crop": 0,
-            "atm_from": 1,
-            "atm_t": [0.05, 0.6],
-            "paths_every": 2,
-            "rec_pixel": 1.0,
-            "rec_latent": 0.1,
-            "perceptual": 0.0,
-            "fatc": 0.05,
-            "anchor": 0.05,
-            "atm_match": 0.02,
-            "atm_fake": 0.05,
-            "snr_head": 0.1,
-            "lattice": 0.1,
-            "repeat": 0.1,
-            "checker": 0.1,
-            "grain": 0.1,
-            "decode": 0.1,
+        "stages": {
+            "autoencoder": {"optim": dict(optim), "pca_patches": 1000, "latent_noise": 0.1, "perceptual": 0.1},
+            "prior": {"optim": dict(optim), "t_logit_mean": 0.0, "t_logit_std": 1.0},
+            "sr": {
+                "optim": dict(optim),
+                "init": "aligned",
+                "t_min": 0.03,
+                "t_max": 0.6,
+                "t_jitter": 0.1,
+                "t_guessed": 0.5,
+                "encoder_lr": 0.5,
+                "decoder_lr": 0.5,
+                "head_lr": 1.0,
+                "sharpen": 0.5,
+                "perceptual": [],
+                "perceptual_from": 0,
+                "perceptual_crop": 0,
+                "atm_from": 1,
+                "atm_t": [0.05, 0.6],
+                "paths_every": 2,
+                "adversary": {"network": "unet", "channels": 4, "lr": 1e-3, "crop": 32, "start": 0},
+                "weights": {
+                    "rec_pixel": 1.0,
+                    "rec_latent": 0.1,
+                    "fatc": 0.05,
+                    "anchor": 0.05,
+                    "atm_match": 0.02,
+                    "atm_fake": 0.05,
+                    "snr_head": 0.1,
+                    "lattice": 0.1,
+                    "repeat": 0.1,
+                    "grain": 0.1,
+                    "decode": 0.1,
+                    "adversarial": 0.1,
+                    "ldl": 1.0,
+                },
+            },
+            "snr_head": {"optim": dict(optim), "hidden": 16, "crop": 64, "zoom": [0.5, 2.0], "flat_share": 1.0},
         },
-        "head": {"optim": dict(optim), "hidden": 16, "crop": 64, "zoom": [0.5, 2.0], "flat_share": 1.0},
     }
 
 
@@ -99,8 +102,8 @@ def write_config(root: Path, name: str, steps: int, batch: int = 2) -> Path:
     """A configuration file for a run of its own in root/NAME, on the photographs in root."""
     table = tiny_table(root, steps)
     table["run"]["dir"] = str(root / name)
-    for stage in ("autoencoder", "prior", "allosr2", "head"):
-        table[stage]["optim"]["batch"] = batch
+    for stage in table["stages"].values():
+        stage["optim"]["batch"] = batch
     path = root / f"{name}.toml"
     path.write_text(to_toml(table), encoding="utf-8")
     return path

@@ -13,7 +13,7 @@ from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, wr
 from train.__main__ import main
 from train.config import load_config
 from train.studies import ablate
-from train.studies.ablate import collect, load_ablation, table, variant_config
+from train.studies.ablate import START_KEYS, collect, load_ablation, table, variant_config
 
 SHIPPED = Path("train/ablation.toml")
 
@@ -29,12 +29,12 @@ def test_every_shipped_variant_differs_in_its_own_settings_only() -> None:
         assert dataclasses.replace(config.run, dir="") == dataclasses.replace(full.run, dir="")
         changed = {
             field.name
-            for field in dataclasses.fields(config.allosr2)
-            if getattr(config.allosr2, field.name) != getattr(full.allosr2, field.name)
+            for field in dataclasses.fields(config.stages.sr)
+            if getattr(config.stages.sr, field.name) != getattr(full.stages.sr, field.name)
         }
-        assert changed == set(settings), name
+        assert changed == set(settings) - START_KEYS, name
     assert variant_config(ablation, base, "full", 2).run.seed == 2
-    assert full.allosr2.optim.steps == ablation.optim["steps"] != base.allosr2.optim.steps
+    assert full.stages.sr.optim.steps == ablation.optim["steps"] != base.stages.sr.optim.steps
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seeds": [1, 2],
         "crop": 64,
         "optim": {"steps": 4, "decay": 2},
-        "allosr2": {"lattice": 0.3},
+        "sr": {"weights": {"lattice": 0.3}},
         "variants": {"full": {}, "noise": noise},
     }
     (root / "ablation.toml").write_text(to_toml(settings), encoding="utf-8")
@@ -65,7 +65,9 @@ def test_settings_of_the_whole_ablation_hold_in_every_variant(study: Path) -> No
     ablation = load_ablation(study / "ablation.toml")
     base = load_config(Path(ablation.base))
     configs = [variant_config(ablation, base, name, 1) for name in ablation.variants]
-    assert [config.allosr2.lattice for config in configs] == [0.3, 0.3] and base.allosr2.lattice != 0.3
+    assert [config.stages.sr.weight("lattice") for config in configs] == [0.3, 0.3] and base.stages.sr.weight(
+        "lattice"
+    ) != 0.3
 
 
 def test_runs_are_made_once_and_go_on(
@@ -126,7 +128,7 @@ def test_the_table_gives_mean_and_deviation() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variants": {"a": {"fact": 0.0}}}, "variants.a: expected settings of .allosr2.; unknown: fact"),
+        ({"variants": {"a": {"fact": 0.0}}}, "variants.a: expected settings of .stages.sr.; unknown: fact"),
         ({"variants": {"a": {"start_noise": True}}}, "start_noise: expected init 'raw'; got 'aligned'"),
         ({"optim": {"stesp": 2}}, "unknown key 'stesp'; did you mean 'steps'"),
         ({"sedes": [1]}, "unknown key 'sedes'; did you mean 'seeds'"),
@@ -147,14 +149,14 @@ def test_mistakes_are_named(
         "seeds": [1],
         "crop": 64,
         "optim": {"steps": 2, "decay": 1},
-        "allosr2": {},
+        "sr": {},
     }
     settings |= {"variants": {"full": {}}} | change
     path = tmp_path / "wrong.toml"
     path.write_text(to_toml(settings), encoding="utf-8")
     assert main(["ablate", "--config", str(path)]) == 1
     error = capsys.readouterr().err
-    assert all(part in error for part in message.replace(".allosr2.", "[allosr2]").split(" | ")), error
+    assert all(part in error for part in message.replace(".stages.sr.", "[stages.sr]").split(" | ")), error
     assert main(["ablate", "--config", str(study / "ablation.toml"), "--only", "none"]) == 1
     assert "expected names of variants (full, noise); got none" in capsys.readouterr().err
 

@@ -6,18 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from allosr2_core.adapters import lora
 from allosr2_core.bases.registry import read_base
 from allosr2_core.checkpoint.format import Checkpoint, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
+from tests.support.lora_network import branches
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
 from train.config import load_config
 from train.data.crops import bicubic_up
 from train.loop.state import load_export
-from train.models.trainable import flux_of, tuned_networks
+from train.models.trainable import trainable_networks
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["dev", "schnell"])
@@ -27,10 +28,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     write_photos(root, "train", [(100, 140)])
     write_photos(root, "val", [(80, 70)])
     table = base_table(root, guidance=request.param)
-    table["allosr2"]["optim"] |= {"lr": 0.05, "warmup": 0}
+    table["stages"]["sr"]["optim"] |= {"lr": 0.05, "warmup": 0}
     (root / "flux.toml").write_text(to_toml(table), encoding="utf-8")
-    assert main(["allosr2", "--config", str(root / "flux.toml")]) == 0
-    command = ["calibrate", "--config", str(root / "flux.toml"), "--out", str(root / "out.safetensors"), "--pairs", "3"]
+    assert main(["sr", "--config", str(root / "flux.toml")]) == 0
+    command = ["export", "--config", str(root / "flux.toml"), "--out", str(root / "out.safetensors"), "--pairs", "3"]
     assert main(command) == 0
     return root
 
@@ -44,21 +45,21 @@ def on_base(root: Path, strength: float = 1.0) -> tuple[Checkpoint, Pipeline]:
 def test_the_core_computes_what_was_trained(trained: Path) -> None:
     checkpoint, upscaler = on_base(trained)
     config = load_config(trained / "flux.toml")
-    velocity, codec = tuned_networks(config, "allosr2")
-    parts = {"velocity": velocity.network, "encoder": codec.network.encoder}
+    velocity, autoencoder = trainable_networks(config)
+    parts = {"velocity": velocity.network, "encoder": autoencoder.network.encoder}
     for name, module in parts.items():
-        load_export(module, trained / "run" / "allosr2" / f"{name}.safetensors")
+        load_export(module, trained / "run" / "sr" / f"{name}.safetensors")
     z, t, lr = torch.randn(1, 4, 6, 8), torch.tensor([0.4]), torch.rand(1, 3, 10, 12)
     pixels = bicubic_up(lr, 4).mul(2).sub(1)
     with torch.no_grad():
-        v, encoded = velocity.network(z, t), codec.network.encode(pixels)
+        v, encoded = velocity.network(z, t), autoencoder.network.encode(pixels)
         # the file holds halves in fp16
         torch.testing.assert_close(upscaler.backend.velocity(z, t), v, atol=5e-3, rtol=5e-3)
         torch.testing.assert_close(upscaler.backend.encode(pixels), encoded, atol=5e-3, rtol=5e-3)
-        with velocity.original() as prior, codec.original() as original:
+        with velocity.original() as prior, autoencoder.original() as original:
             assert (prior(z, t) - v).abs().mean() > 0.02
             assert (original.encode(pixels) - encoded).abs().mean() > 0.02
-    assert set(lora.branches(flux_of(velocity.network) or velocity)) == {
+    assert set(branches(velocity.network.adapted)) == {
         name.removeprefix("diffusion_model.").removesuffix(".alpha")
         for name in checkpoint.group("lora.transformer.")
         if name.endswith(".alpha")
@@ -69,9 +70,9 @@ def test_strength_scales_both_parts(trained: Path) -> None:
     z, t, x = torch.randn(1, 4, 4, 4), torch.tensor([0.3]), torch.rand(1, 3, 16, 16)
     at = {strength: on_base(trained, strength)[1].backend for strength in (0.0, 0.5, 1.0)}
     checkpoint = load_checkpoint(trained / "out.safetensors")
-    flux, codec = read_base(checkpoint.config, trained / "transformer.safetensors", trained / "ae.safetensors")
+    _, autoencoder = read_base(checkpoint.config, trained / "transformer.safetensors", trained / "ae.safetensors")
     with torch.no_grad():
-        assert torch.allclose(at[0.0].encode(x), codec.encode(x), atol=1e-5)
+        assert torch.allclose(at[0.0].encode(x), autoencoder.encode(x), atol=1e-5)
         encoded = [at[s].encode(x) for s in at]
         moved = [float((encoded[i] - encoded[0]).abs().mean()) for i in (1, 2)]
         speeds = [at[s].velocity(z, t) for s in at]
@@ -82,9 +83,9 @@ def test_strength_scales_both_parts(trained: Path) -> None:
 def test_a_whole_picture_goes_through(trained: Path) -> None:
     _, upscaler = on_base(trained)
     image = torch.rand(1, 9, 13, 4)
-    whole = upscaler.upscale(image, scale=4.0, t="calibrated")
+    whole = upscaler.upscale(image, UpscaleOptions(scale=4.0, t="calibrated"))
     assert whole.shape == (1, 36, 52, 4) and bool(torch.isfinite(whole).all())
-    assert not torch.allclose(whole, upscaler.upscale(image, scale=4.0, realism=0.0), atol=1e-3)
+    assert not torch.allclose(whole, upscaler.upscale(image, UpscaleOptions(scale=4.0, realism=0.0)), atol=1e-3)
 
 
 def test_an_adapter_says_what_it_needs(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.unet import count_parameters
 from tests.support.tiny_training import tiny_table, to_toml
 from train.config import Config, OptimConfig, from_table, load_config
 from train.loop.optimizers import make_optimizer
-from train.models.build import build_codec, build_velocity
+from train.models.build import build_autoencoder, build_velocity
 from train.perceptual.distances import DISTANCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,9 +37,9 @@ def test_a_file_becomes_the_dataclasses_it_describes(tmp_path: Path) -> None:
     path.write_text(to_toml(tiny_table(tmp_path)), encoding="utf-8")
     config = load_config(path)
     assert config == from_table(Config, tiny_table(tmp_path), "tiny.toml")
-    assert config.prior.optim == OptimConfig("adamw", 4, 2, 0, 1e-3, 1, 2, 0.9, 1.0)
+    assert config.stages.prior.optim == OptimConfig("adamw", 4, 2, 0, 1e-3, 1, 2, 0.9, 1.0)
     assert config.data.strengths == (0.25, 0.5, 0.25)
-    assert config.allosr2.trunks == ()
+    assert config.stages.sr.perceptual == ()
     assert config.network.params["channels"] == [8, 12]
     assert dataclasses.asdict(config).keys() == tiny_table(tmp_path).keys()
 
@@ -51,22 +50,25 @@ def test_the_configurations_we_ship_are_read(path: Path) -> None:
     assert config.data.crop % 16 == 0
     assert not Path(config.run.dir).is_absolute() and not Path(config.data.root).is_absolute()
     with torch.device("meta"):
-        assert count_parameters(build_velocity(config)) > 1e6 and count_parameters(build_codec(config)) > 1e5
-    assert config.allosr2.trunks and set(config.allosr2.trunks) <= DISTANCES.keys()
-    for stage in (config.autoencoder, config.prior, config.allosr2):
+        sizes = [sum(p.numel() for p in build(config).parameters()) for build in (build_velocity, build_autoencoder)]
+    assert sizes[0] > 1e6 and sizes[1] > 1e5
+    assert config.stages.sr.perceptual and set(config.stages.sr.perceptual) <= DISTANCES.keys()
+    for stage in (config.stages.autoencoder, config.stages.prior, config.stages.sr):
         make_optimizer(stage.optim, [{"params": [torch.nn.Parameter(torch.zeros(2))]}])
 
 
 def test_a_misspelt_key_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(AlloSR2Error, match=r"x: unknown key 'autoencodr'; did you mean 'autoencoder'\?"):
         from_table(Config, {**tiny_table(tmp_path), "autoencodr": {}}, "x")
-    with pytest.raises(AlloSR2Error, match=r"x.prior.optim: unknown key 'warm_up'; did you mean 'warmup'\?"):
-        from_table(Config, changed(tmp_path, "prior.optim.warm_up", 5), "x")
+    with pytest.raises(AlloSR2Error, match=r"x.stages.prior.optim: unknown key 'warm_up'; did you mean 'warmup'\?"):
+        from_table(Config, changed(tmp_path, "stages.prior.optim.warm_up", 5), "x")
     with pytest.raises(AlloSR2Error, match="x.run: unknown key 'zzz'; known keys: dir, seed, threads"):
         from_table(Config, changed(tmp_path, "run.zzz", 5), "x")
 
 
-@pytest.mark.parametrize("path", ["run", "run.seed", "allosr2.fatc", "autoencoder.optim.ema", "network.params"])
+@pytest.mark.parametrize(
+    "path", ["run", "run.seed", "stages.sr.weights", "stages.autoencoder.optim.ema", "network.params"]
+)
 def test_a_missing_key_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(AlloSR2Error, match=f"missing {path.rpartition('.')[2]}"):
         from_table(Config, changed(tmp_path, path, None), "x")
@@ -85,9 +87,9 @@ def test_a_missing_key_is_named(tmp_path: Path, path: str) -> None:
         ("data.strengths", 0.5, "expected a list; got 0.5"),
         ("data.strengths", [0.5, 0.5], "expected 3 values"),
         ("data.strengths", [0.5, 0.5, "0"], "x.data.strengths: expected float; got '0'"),
-        ("allosr2.trunks", "vgg", "expected a list; got 'vgg'"),
-        ("allosr2.trunks", ["a", 1], "expected str; got 1"),
-        ("network.params", [8], r"expected dict; got \[8\]"),
+        ("stages.sr.perceptual", "vgg", "expected a list; got 'vgg'"),
+        ("stages.sr.perceptual", ["a", 1], "expected str; got 1"),
+        ("network.params", [8], r"expected a table; got \[8\]"),
     ],
 )
 def test_a_wrong_type_is_named(tmp_path: Path, path: str, value: object, reason: str) -> None:
@@ -120,15 +122,15 @@ def test_a_variant_states_what_differs(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text((CONFIGS / "mini.toml").read_text())
     (tmp_path / "variant.toml").write_text(
         'extends = "base.toml"\n[run]\nseed = 7\n'
-        "[network]\nparams = { blocks = [1, 1, 1] }\n[allosr2]\noptim = { lr = 0.5 }\n"
+        "[network]\nparams = { blocks = [1, 1, 1] }\n[stages.sr]\noptim = { lr = 0.5 }\n"
     )
     base, variant = load_config(tmp_path / "base.toml"), load_config(tmp_path / "variant.toml")
-    assert (variant.run.seed, variant.allosr2.optim.lr) == (7, 0.5)
+    assert (variant.run.seed, variant.stages.sr.optim.lr) == (7, 0.5)
     assert variant.network.params == {**base.network.params, "blocks": [1, 1, 1]}
-    assert variant.allosr2.optim.steps == base.allosr2.optim.steps and variant.data == base.data
+    assert variant.stages.sr.optim.steps == base.stages.sr.optim.steps and variant.data == base.data
     (tmp_path / "again.toml").write_text('extends = "variant.toml"\n[run]\nseed = 8\n')
     again = load_config(tmp_path / "again.toml")
-    assert (again.run.seed, again.allosr2.optim.lr) == (8, 0.5)
+    assert (again.run.seed, again.stages.sr.optim.lr) == (8, 0.5)
 
 
 def test_another_type_takes_nothing_of_the_bases_parameters(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.support.tiny_base import base_table
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
 from train.config import Config, from_table
-from train.stages.sr import AlloSR2Stage
+from train.stages.sr import SRStage
 
 STEPS = 4
 TOLERANCE = 1e-5
@@ -68,16 +68,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run_autoencoder(one) == 0
     (root / "two").mkdir()
     (root / "two" / "autoencoder").symlink_to(root / "one" / "autoencoder")
-    for stage in ("prior", "allosr2", "head"):
+    for stage in ("prior", "sr", "snr_head"):
         assert main([stage, "--config", str(one)]) == 0
-        if stage == "head":  # from the same weights, not from weights that are the same to 1e-5
-            for path in (root / "one" / "allosr2").glob("*.safetensors"):
-                shutil.copy(path, root / "two" / "allosr2")
+        if stage == "snr_head":  # from the same weights, not from weights that are the same to 1e-5
+            for path in (root / "one" / "sr").glob("*.safetensors"):
+                shutil.copy(path, root / "two" / "sr")
         launch(stage, two)
     return root
 
 
-@pytest.mark.parametrize("stage", ["prior", "allosr2", "head"])
+@pytest.mark.parametrize("stage", ["prior", "sr", "snr_head"])
 def test_two_processes_give_the_result_of_one(root: Path, stage: str) -> None:
     one, two = (torch.load(root / name / stage / "state.pt", weights_only=True) for name in ("one", "two"))
     assert one["step"] == two["step"] == STEPS
@@ -87,8 +87,16 @@ def test_two_processes_give_the_result_of_one(root: Path, stage: str) -> None:
             assert float((two[part][name] - value).abs().max()) <= TOLERANCE, (part, name)
 
 
+def test_two_processes_train_the_discriminator_of_one(root: Path) -> None:
+    one, two = (torch.load(root / name / "sr" / "state.pt", weights_only=True)["adversary"] for name in ("one", "two"))
+    assert one["trained"].keys() == two["trained"].keys()
+    assert {"conv_in.weight", "down.0.left"} <= one["trained"].keys()
+    for name, value in one["trained"].items():
+        assert float((two["trained"][name] - value).abs().max()) <= TOLERANCE, name
+
+
 def test_the_processes_write_one_log(root: Path) -> None:
-    lines = (root / "two" / "allosr2" / "log.jsonl").read_text().splitlines()
+    lines = (root / "two" / "sr" / "log.jsonl").read_text().splitlines()
     assert len(lines) == STEPS + 2  # one a step, previews before the first and after the last
 
 
@@ -103,9 +111,9 @@ def test_a_base_spread_over_two_processes_trains_the_same_adapter(tmp_path: Path
         table["adapter"]["shard"] = shard
         config = tmp_path / f"{name}.toml"
         config.write_text(to_toml(table), encoding="utf-8")
-        launch("allosr2", config, "--max-steps", "2")
-        said.append(launch("allosr2", config))  # resumes
-        states.append(torch.load(tmp_path / name / "allosr2" / "state.pt", weights_only=True))
+        launch("sr", config, "--max-steps", "2")
+        said.append(launch("sr", config))  # resumes
+        states.append(torch.load(tmp_path / name / "sr" / "state.pt", weights_only=True))
     assert ["frozen blocks spread over 2 processes" in text for text in said] == [False, True]
     whole, spread = states
     assert any(name.endswith("lora.up.weight") and bool(value.any()) for name, value in whole["trained"].items())
@@ -116,7 +124,7 @@ def test_only_the_branches_of_a_transformer_can_be_spread(root: Path) -> None:
     table = tiny_table(root, steps=STEPS)
     table["run"]["dir"] = str(root / "one")
     table["adapter"]["shard"] = True
-    stage = AlloSR2Stage(from_table(Config, table, "x"))
+    stage = SRStage(from_table(Config, table, "x"))
     with pytest.raises(AlloSR2Error, match="adapter.shard: expected branches .* on a network of type 'flux'"):
         stage.blocks_to_shard()
 
@@ -130,7 +138,7 @@ def test_no_group_of_processes_outlives_a_stage(root: Path) -> None:
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(root: Path, tmp_path: Path) -> None:
     table = tiny_table(root, steps=STEPS)
     table["run"]["dir"] = str(tmp_path / "odd")
-    table["prior"]["optim"]["batch"] = 3
+    table["stages"]["prior"]["optim"]["batch"] = 3
     config = tmp_path / "odd.toml"
     config.write_text(to_toml(table), encoding="utf-8")
     (tmp_path / "odd").mkdir()

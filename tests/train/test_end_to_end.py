@@ -18,10 +18,10 @@ from tests.support.tiny_training import MeanDistance, run_autoencoder, tiny_tabl
 from train.__main__ import main
 from train.config import Config, load_config
 from train.data.crops import bicubic_up
-from train.loop.rng import Draws
+from train.loop.rng import BatchRandom
 from train.stages.prior import BOTH_FLOWS, PriorStage, flow_matching_error
 from train.stages.registry import STAGES
-from train.stages.sr import AlloSR2Stage
+from train.stages.sr import SRStage
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
     assert run_autoencoder(config) == 0
     assert main(["prior", "--config", str(config), "--max-steps", "2"]) == 0
     assert main(["prior", "--config", str(config)]) == 0
-    assert main(["allosr2", "--config", str(config)]) == 0
-    assert main(["head", "--config", str(config)]) == 0
+    assert main(["sr", "--config", str(config)]) == 0
+    assert main(["snr_head", "--config", str(config)]) == 0
     out = root / "out" / "tiny.safetensors"
-    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "6"]) == 0
+    assert main(["export", "--config", str(config), "--out", str(out), "--pairs", "6"]) == 0
     return out, load_config(config)
 
 
@@ -51,13 +51,12 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
     _, config = trained
     assert {"clean", "clean_mse", "noised", "perceptual"} <= log_of(config, "autoencoder")[1].keys()
     assert {"anchor"} <= log_of(config, "prior")[1].keys()
-    lines = log_of(config, "allosr2")
+    lines = log_of(config, "sr")
     terms = {
         "rec_pixel",
         "rec_latent",
         "lattice",
         "repeat",
-        "checker",
         "grain",
         "decode",
         "fatc",
@@ -101,17 +100,17 @@ def test_the_checkpoint_says_how_it_was_made(trained: tuple[Path, Config]) -> No
     path, config = trained
     checkpoint = load_checkpoint(path)
     spec, record = checkpoint.config, checkpoint.training
-    assert config.allosr2.t_min <= spec.t_star <= config.allosr2.t_max
+    assert config.stages.sr.t_min <= spec.t_star <= config.stages.sr.t_max
     assert (spec.init, spec.trained_size, spec.latent_channels, spec.latent_downscale) == ("aligned", 64, 8, 4)
     assert {name: stage["steps"] for name, stage in record["stages"].items()} == {
         "autoencoder": 4,
         "prior": 4,
-        "allosr2": 4,
-        "head": 4,
+        "sr": 4,
+        "snr_head": 4,
     }
     low, median, high = record["t_quantiles_05_50_95"]
     assert 0 < low <= median <= high < 1
-    assert record["pairs"] == 6 and record["config"]["prior"]["t_logit_std"] == 1.0
+    assert record["pairs"] == 6 and record["config"]["stages"]["prior"]["t_logit_std"] == 1.0
     assert str(path.parents[1]) not in json.dumps(record)
 
 
@@ -120,10 +119,10 @@ def test_the_checkpoint_holds_the_averaged_weights(trained: tuple[Path, Config])
     checkpoint, folder = load_checkpoint(path), Path(config.run.dir)
     for module, name in (
         (checkpoint.build_prior(), "prior/velocity"),
-        (checkpoint.build_network(), "allosr2/velocity"),
-        (checkpoint.build_snr_head(), "head/snr_head"),
-        (checkpoint.build_autoencoder().encoder, "allosr2/encoder"),
-        (checkpoint.build_autoencoder().decoder, "allosr2/decoder"),
+        (checkpoint.build_network(), "sr/velocity"),
+        (checkpoint.build_snr_head(), "snr_head/snr_head"),
+        (checkpoint.build_autoencoder().encoder, "sr/encoder"),
+        (checkpoint.build_autoencoder().decoder, "sr/decoder"),
     ):
         for key, value in load_file(folder / f"{name}.safetensors").items():
             torch.testing.assert_close(module.state_dict()[key], value, atol=2e-3, rtol=2e-3)  # stored in fp16
@@ -162,7 +161,7 @@ def test_the_prior_sees_a_share_of_the_photographs_under_negative_times(trained:
     _, config = trained
     stage, times = PriorStage(config), list[Tensor]()
     stage.trained["velocity"].register_forward_pre_hook(lambda module, inputs: times.append(inputs[1]))
-    stage({"hr": torch.rand(200, 3, 16, 16)}, 0, Draws.seeded(0))
+    stage({"hr": torch.rand(200, 3, 16, 16)}, 0, BatchRandom.seeded(0))
     (t_B,) = times
     assert float((t_B < 0).float().mean()) == pytest.approx(BOTH_FLOWS, abs=0.1)
     assert bool(((t_B.abs() > 0) & (t_B.abs() < 1)).all())
@@ -171,9 +170,10 @@ def test_the_prior_sees_a_share_of_the_photographs_under_negative_times(trained:
 # ---- the SR stage ----
 
 
-def sr_stage(config: Config, **changes: Any) -> tuple[AlloSR2Stage, dict[str, Tensor]]:
+def sr_stage(config: Config, **changes: Any) -> tuple[SRStage, dict[str, Tensor]]:
     """The stage as a new run starts it, with some settings changed, and one batch of its data."""
-    stage = AlloSR2Stage(dataclasses.replace(config, allosr2=dataclasses.replace(config.allosr2, **changes)))
+    stages = dataclasses.replace(config.stages, sr=dataclasses.replace(config.stages.sr, **changes))
+    stage = SRStage(dataclasses.replace(config, stages=stages))
     items = [stage.dataset(0)[i] for i in range(4)]
     return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
 
@@ -182,7 +182,7 @@ def test_every_pair_starts_at_its_own_time_or_at_the_guess(trained: tuple[Path, 
     _, config = trained
     wide = {"t_min": 0.001, "t_max": 0.999}
     stage, batch = sr_stage(config, t_jitter=0.0, t_guessed=0.0, **wide)
-    terms = stage(batch, 0, Draws.seeded(0))
+    terms = stage(batch, 0, BatchRandom.seeded(0))
     with torch.no_grad():
         z_hr = stage.encode_hr(batch["hr"] * 2 - 1)
         z_lr = stage.trained["encoder"](bicubic_up(batch["lr"], 4) * 2 - 1)
@@ -195,14 +195,14 @@ def test_every_pair_starts_at_its_own_time_or_at_the_guess(trained: tuple[Path, 
     guessing, _ = sr_stage(config, t_jitter=0.0, t_guessed=1.0, **wide)
     with torch.no_grad():
         guess = t_from_rho(guessing.trained["snr_head"](z_lr).exp())
-    terms = guessing(batch, 0, Draws.seeded(0))
+    terms = guessing(batch, 0, BatchRandom.seeded(0))
     torch.testing.assert_close(terms["t_mean"], guess.mean())
     torch.testing.assert_close(terms["t_error"], (guess - own).abs().mean())
 
     jittered, _ = sr_stage(config, t_jitter=0.5, t_guessed=0.0, **wide)
-    assert not torch.equal(jittered(batch, 0, Draws.seeded(0))["t_mean"], own.mean())
+    assert not torch.equal(jittered(batch, 0, BatchRandom.seeded(0))["t_mean"], own.mean())
     limited, _ = sr_stage(config, t_jitter=0.5, t_min=0.1, t_max=0.1)
-    assert float(limited(batch, 0, Draws.seeded(0))["t_mean"]) == pytest.approx(0.1)
+    assert float(limited(batch, 0, BatchRandom.seeded(0))["t_mean"]) == pytest.approx(0.1)
 
 
 def test_a_distance_with_several_turns_is_loaded_and_previewed_once(
@@ -211,28 +211,29 @@ def test_a_distance_with_several_turns_is_loaded_and_previewed_once(
     _, config = trained
     loaded: list[str] = []
     monkeypatch.setattr("train.stages.sr.load_distance", lambda name, root: loaded.append(name) or MeanDistance())
-    stage, batch = sr_stage(config, trunks=("a", "b", "a"))
-    first, second, third = stage.trunks
+    stage, batch = sr_stage(config, perceptual=("a", "b", "a"), weights={"rec_pixel": 1.0, "perceptual": 1.0})
+    first, second, third = stage.distances
     assert loaded == ["a", "b"] and first is third and first is not second
     calls: list[nn.Module] = []
-    for trunk in (first, second):
-        trunk.register_forward_hook(lambda trunk, *_: calls.append(trunk))
+    for distance in (first, second):
+        distance.register_forward_hook(lambda distance, *_: calls.append(distance))
     assert {"a", "b", "a_paired", "b_paired"} < stage.preview().figures.keys()
     assert calls.count(first) == calls.count(second) == 3 * len(stage.validation)
-    assert "perceptual" in stage(batch, 2, Draws.seeded(0))
+    assert "perceptual" in stage(batch, 2, BatchRandom.seeded(0))
 
 
 def test_the_whole_loss_trains_what_is_trained_and_nothing_else(trained: tuple[Path, Config]) -> None:
     _, config = trained
     stage, batch = sr_stage(config)
-    straightening, matching = (stage(batch, step, Draws.seeded(step)) for step in (0, 1))
+    straightening, matching = (stage(batch, step, BatchRandom.seeded(step)) for step in (0, 1))
     assert straightening.keys() ^ matching.keys() == {"fatc", "anchor", "atm_fake", "atm_match"}
     assert {"fatc", "anchor"} < straightening.keys()
-    assert stage.weights.keys() - (straightening | matching).keys() == {"perceptual"}  # no trunk here
+    assert stage.weights.keys() == (straightening | matching).keys() & stage.weights.keys()
     for terms in (straightening, matching):
         weighted = [stage.weights[name] * term for name, term in terms.items() if name in stage.weights]
         torch.stack(weighted).sum().backward()
-    trained_ids = {id(parameter) for parameter in stage.trained.parameters()}
+    assert stage.adversary is not None
+    trained_ids = {id(parameter) for parameter in [*stage.trained.parameters(), *stage.adversary.learning]}
     for name, parameter in stage.named_parameters():
         if id(parameter) in trained_ids:
             assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
@@ -246,7 +247,7 @@ def test_a_step_is_a_pure_function_of_batch_step_and_generator(trained: tuple[Pa
     _, config = trained
     (one, batch), (two, same) = sr_stage(config), sr_stage(config)
     assert all(torch.equal(batch[key], same[key]) for key in batch)
-    first, second = (s(batch, 1, Draws.seeded(7)) for s in (one, two))
+    first, second = (s(batch, 1, BatchRandom.seeded(7)) for s in (one, two))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -256,7 +257,7 @@ def test_a_step_is_a_pure_function_of_batch_step_and_generator(trained: tuple[Pa
 def test_stages_without_what_they_need_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "tiny.toml"
     config.write_text(to_toml(tiny_table(tmp_path)), encoding="utf-8")
-    assert main(["allosr2", "--config", str(tmp_path / "none.toml")]) == 1
+    assert main(["sr", "--config", str(tmp_path / "none.toml")]) == 1
     assert "there is none" in capsys.readouterr().err
     assert run_autoencoder(config) == 1
     assert "python -m train photos" in capsys.readouterr().err
@@ -280,14 +281,14 @@ def test_a_checkpoint_can_be_unpacked_and_trained_on(trained: tuple[Path, Config
     unpacked = tmp_path / "run" / "unpacked"
     network = load_checkpoint(path).build_network().state_dict()
     assert all(torch.equal(network[k], v) for k, v in load_file(unpacked / "velocity.safetensors").items())
-    assert main(["allosr2", "--config", str(config), "--init-from", str(unpacked)]) == 0
-    tuned = load_file(tmp_path / "run" / "allosr2" / "velocity.safetensors")
+    assert main(["sr", "--config", str(config), "--init-from", str(unpacked)]) == 0
+    tuned = load_file(tmp_path / "run" / "sr" / "velocity.safetensors")
     moved = max(float((tuned[k] - v).abs().max()) for k, v in network.items())
     assert 0 < moved < 5e-3  # one step of at most lr away from the checkpoint, not from a fresh network
     out = tmp_path / "continued.safetensors"
-    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
+    assert main(["export", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
     record = load_checkpoint(out).training
-    assert record["stages"]["allosr2"]["steps"] == 1
+    assert record["stages"]["sr"]["steps"] == 1
     assert record["continues"] == [load_checkpoint(path).training]
 
 
@@ -298,19 +299,19 @@ def test_a_run_that_starts_from_another_keeps_its_history_and_may_freeze_the_dec
     write_photos(tmp_path, "train", [(100, 140)])
     write_photos(tmp_path, "val", [(80, 70)])
     table = tiny_table(tmp_path, steps=1)
-    table["allosr2"]["decoder_lr"] = 0.0
+    table["stages"]["sr"]["decoder_lr"] = table["stages"]["sr"]["weights"]["decode"] = 0.0
     config = tmp_path / "frozen.toml"
     config.write_text(to_toml(table), encoding="utf-8")
     (tmp_path / "run").mkdir()
     for stage in ("autoencoder", "prior"):
         (tmp_path / "run" / stage).symlink_to(Path(before.run.dir) / stage)
-    assert main(["allosr2", "--config", str(config), "--init-from", str(Path(before.run.dir) / "allosr2")]) == 0
-    assert not (tmp_path / "run" / "allosr2" / "decoder.safetensors").exists()
+    assert main(["sr", "--config", str(config), "--init-from", str(Path(before.run.dir) / "sr")]) == 0
+    assert not (tmp_path / "run" / "sr" / "decoder.safetensors").exists()
     out = tmp_path / "frozen.safetensors"
-    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
+    assert main(["export", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
     checkpoint = load_checkpoint(out)
     (run,) = checkpoint.training["continues"]
-    assert run["steps"] == 4 and run["hours"] >= 0 and run["settings"]["allosr2.decoder_lr"] == "0.5"
+    assert run["steps"] == 4 and run["hours"] >= 0 and run["settings"]["stages.sr.decoder_lr"] == "0.5"
     plain = load_file(tmp_path / "run" / "autoencoder" / "autoencoder.safetensors")
     for key, value in checkpoint.build_autoencoder().decoder.state_dict().items():
         torch.testing.assert_close(value, plain[f"decoder.{key}"], atol=2e-3, rtol=2e-3)
@@ -325,7 +326,7 @@ def test_a_checkpoint_of_other_networks_is_not_unpacked(
     if other == "network":
         table["network"]["params"]["channels"] = [8, 16]
     else:
-        table["head"]["hidden"] *= 2
+        table["stages"]["snr_head"]["hidden"] *= 2
     config = tmp_path / "wide.toml"
     config.write_text(to_toml(table), encoding="utf-8")
     assert main(["unpack", str(path), "--config", str(config)]) == 1

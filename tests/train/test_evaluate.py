@@ -11,13 +11,14 @@ from PIL import Image
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from tests.support.random_metrics import random_suite
 from tests.support.small_checkpoint import save_small_checkpoint
 from train.evaluate import methods as eval_methods
 from train.evaluate import run as evaluation
 from train.evaluate.crops import centre_crop, degradation_seed, evenly, load_photo, load_photos, low_resolution
-from train.evaluate.methods import METHODS, Method, OurSettings, ResultStore, load_method
+from train.evaluate.methods import METHODS, Method, ResultStore, load_method
 from train.evaluate.peers import bicubic_x4
 from train.evaluate.report import Record, report, spread, summarise, table, without_nan
 from train.metrics import METRIC_NAMES, MetricSuite
@@ -197,28 +198,26 @@ def test_command_refuses_unknown_names(options: list[str], capsys: pytest.Captur
 def test_our_checkpoint_runs_through_the_core_pipeline(root: Path, suite: MetricSuite, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     save_small_checkpoint(path)
-    ours = load_method("allosr2", tmp_path, OurSettings(checkpoint=path, t=None, realism=1.0, color="none"))
+    ours = load_method("allosr2", tmp_path, path)
     photo = load_photo(root / "photos" / "test" / "a.png")
     assert photo is not None
     lr = low_resolution(photo, "mild")
-    expected = Pipeline.from_checkpoint(load_checkpoint(path)).upscale(lr.permute(0, 2, 3, 1), scale=4.0)
+    expected = Pipeline.from_checkpoint(load_checkpoint(path)).upscale(lr.permute(0, 2, 3, 1))
     assert torch.equal(ours.restore(lr), expected.permute(0, 3, 1, 2))
     (_, record) = evaluation.evaluate([photo], ["mild"], [ours], suite, ResultStore(None))
     assert record.values["psnr_y"] > 5.0
 
-    other = load_method("allosr2", tmp_path, OurSettings(checkpoint=path, t=0.1, realism=1.0, color="none"))
+    other = load_method("allosr2", tmp_path, path, UpscaleOptions(t=0.1))
     assert other.identity != ours.identity
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    settings = OurSettings(checkpoint=tmp_path / "none.safetensors", t=None, realism=1.0, color="none")
     with pytest.raises(AlloSR2Error, match=r"none\.safetensors"):
-        load_method("allosr2", tmp_path, settings)
+        load_method("allosr2", tmp_path, tmp_path / "none.safetensors")
 
 
 def test_peers_load_nothing_before_they_run(tmp_path: Path) -> None:
-    settings = OurSettings(checkpoint=None, t=None, realism=1.0, color="none")
-    identities = {load_method(name, tmp_path, settings).identity for name in METHODS if name != "allosr2"}
+    identities = {load_method(name, tmp_path).identity for name in METHODS if name != "allosr2"}
     assert len(identities) == len(METHODS) - 1 and not list(tmp_path.iterdir())
 
 

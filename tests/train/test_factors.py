@@ -16,6 +16,7 @@ from torch import Tensor
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.image.read import load_image
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from train.data.degradation import degrade
 from train.perceptual.networks import load_st_lpips
@@ -52,7 +53,7 @@ def pairs(factor: float, degraded: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
         else:
             low = resize_bicubic(photo, *small)
         low = low.clamp(0, 1).mul(255).round().div(255)
-        result = upscaler().upscale(low, scale=None, long_edge=photo.shape[1])
+        result = upscaler().upscale(low, UpscaleOptions(scale=None, long_edge=photo.shape[1]))
         assert result.shape == photo.shape
         found.append((photo, resize_bicubic(low, *photo.shape[1:3]), result))
     return found

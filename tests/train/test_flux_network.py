@@ -19,9 +19,9 @@ def test_every_stage_and_tiles_of_the_trained_size(tmp_path: Path) -> None:
     config, out = tmp_path / "tiny.toml", tmp_path / "tiny.safetensors"
     config.write_text(to_toml(table), encoding="utf-8")
     assert run_autoencoder(config) == 0
-    for stage in ("prior", "allosr2"):
+    for stage in ("prior", "sr"):
         assert main([stage, "--config", str(config)]) == 0
-    assert main(["calibrate", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
+    assert main(["export", "--config", str(config), "--out", str(out), "--pairs", "2"]) == 0
     checkpoint = load_checkpoint(out)
     assert checkpoint.config.tile_size == table["data"]["crop"]  # attention has seen no larger picture
     before, after = (network.state_dict() for network in (checkpoint.build_prior(), checkpoint.build_network()))

@@ -17,10 +17,10 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import tiny_table
 from train.config import Config, OptimConfig, from_table
-from train.data.crops import mix_seed
+from train.data.crops import derive_seed
 from train.loop.loop import init_from, lr_factor, run_stage
 from train.loop.preview import Preview
-from train.loop.rng import Draws
+from train.loop.rng import BatchRandom
 from train.loop.stage import Stage
 from train.loop.state import Averages, save_state
 
@@ -35,7 +35,7 @@ class Numbers(Dataset):
         return self.length - self.start
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
-        rng = torch.Generator().manual_seed(mix_seed("numbers", self.start + item))
+        rng = torch.Generator().manual_seed(derive_seed("numbers", self.start + item))
         return {"x": torch.randn(4, generator=rng)}
 
 
@@ -43,11 +43,12 @@ class Toy(Stage):
     """A linear map that learns to double its input; a second, slower module learns an offset."""
 
     name: ClassVar[str] = "toy"
+    seed_name: ClassVar[str] = "toy"
 
     def __init__(self, config: Config, kill_at: int = -1, nan_at: int = -1) -> None:
         super().__init__()
         torch.manual_seed(5)
-        self.optim = config.prior.optim
+        self.optim = config.stages.prior.optim
         self.trained = nn.ModuleDict({"map": nn.Linear(4, 4), "offset": nn.Linear(1, 4)})
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
         self.kill_at, self.nan_at = kill_at, nan_at
@@ -67,7 +68,7 @@ class Toy(Stage):
             {"params": list(self.trained["offset"].parameters()), "lr_scale": 0.5},
         ]
 
-    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, draws: BatchRandom) -> dict[str, Tensor]:
         self.seen.append(batch["x"])
         self.seeds.append(draws.generator.initial_seed())
         if step == self.kill_at:
@@ -204,8 +205,8 @@ def test_a_batch_in_passes_is_the_same_batch(tmp_path: Path) -> None:
     """Micro batches see the samples, the noise and the mean loss of the whole batch."""
     tables = {name: tiny_table(tmp_path / name, 6) for name in ("whole", "passes")}
     for table in tables.values():
-        table["prior"]["optim"]["batch"] = 6
-    tables["passes"]["prior"]["optim"]["micro"] = 2
+        table["stages"]["prior"]["optim"]["batch"] = 6
+    tables["passes"]["stages"]["prior"]["optim"]["micro"] = 2
     whole, passes = (from_table(Config, table, "x") for table in tables.values())
     one, many = Toy(whole), Toy(passes)
     run_stage(one, whole)
@@ -217,7 +218,7 @@ def test_a_batch_in_passes_is_the_same_batch(tmp_path: Path) -> None:
     logs = [(Path(config.run.dir) / "toy" / "log.jsonl").read_text().splitlines() for config in (whole, passes)]
     for a, b in zip(*(map(json.loads, log) for log in logs), strict=True):
         assert a.get("fit", 0.0) == pytest.approx(b.get("fit", 0.0), rel=1e-5)
-    tables["passes"]["prior"]["optim"]["micro"] = 4
+    tables["passes"]["stages"]["prior"]["optim"]["micro"] = 4
     odd = from_table(Config, tables["passes"], "x")
     with pytest.raises(AlloSR2Error, match="toy: expected a micro batch that divides a share of 6; got 4"):
         run_stage(Toy(odd), odd)

@@ -17,7 +17,7 @@ from train.studies.run_report import PREVIEWS, read_log, running_mean, series, s
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Two stages, the second with more previews than are shown."""
-    for stage, steps in (("prior", 3), ("allosr2", 40)):
+    for stage, steps in (("prior", 3), ("sr", 40)):
         folder = tmp_path / "my <run>" / stage
         (folder / "previews").mkdir(parents=True)
         lines = [{"step": 0, "val_psnr": 20.0}]
@@ -35,7 +35,7 @@ def test_the_page_holds_everything_and_loads_nothing(run: Path) -> None:
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert [p.name for p in run.iterdir() if p.is_file()] == ["report.html"]
-    for text in ("my &lt;run&gt;", "<h2>prior</h2>", "<h2>allosr2</h2>", "40 steps, 1.50 hours", "25.5", "seed"):
+    for text in ("my &lt;run&gt;", "<h2>prior</h2>", "<h2>sr</h2>", "40 steps, 1.50 hours", "25.5", "seed"):
         assert text in page, text
     assert page.count("<svg") == 6  # validation, loss terms and speed of each stage
     assert page.count("data:image/jpeg;base64,") == 2 + PREVIEWS
@@ -46,7 +46,7 @@ def test_the_page_holds_everything_and_loads_nothing(run: Path) -> None:
 def test_a_run_that_never_started_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 1
     assert (
-        "expected autoencoder/log.jsonl, prior/log.jsonl, allosr2/log.jsonl, head/log.jsonl below"
+        "expected autoencoder/log.jsonl, prior/log.jsonl, sr/log.jsonl, snr_head/log.jsonl below"
         in capsys.readouterr().err
     )
     assert list(tmp_path.iterdir()) == []

@@ -73,13 +73,13 @@ def test_a_run_goes_on_from_the_state_of_another(
     table["run"]["dir"] = str(runs / "third")
     config = tmp_path / "third.toml"
     config.write_text(to_toml(table), encoding="utf-8")
-    assert run("allosr2", config, "--resume", str(runs / "whole" / "allosr2")) == 0
-    state = torch.load(runs / "third" / "allosr2" / "state.pt", weights_only=True)
+    assert run("sr", config, "--resume", str(runs / "whole" / "sr")) == 0
+    state = torch.load(runs / "third" / "sr" / "state.pt", weights_only=True)
     assert state["step"] == STEPS + 2
     assert state["optimizer"]["state"][0]["step"] == STEPS + 2
-    assert run("allosr2", config, "--resume", str(runs / "whole" / "allosr2" / "state.pt")) == 1
+    assert run("sr", config, "--resume", str(runs / "whole" / "sr" / "state.pt")) == 1
     assert "would be overwritten: move it away, or --resume latest" in capsys.readouterr().err
-    assert run("allosr2", config, "--init-from", str(runs / "whole" / "allosr2")) == 1
+    assert run("sr", config, "--init-from", str(runs / "whole" / "sr")) == 1
     assert "would be overwritten" in capsys.readouterr().err
     assert run("prior", config, "--resume", str(tmp_path)) == 1
     assert f"expected a resumable state at {tmp_path / 'state.pt'}; there is none" in capsys.readouterr().err
@@ -88,9 +88,9 @@ def test_a_run_goes_on_from_the_state_of_another(
 def test_settings_that_changed_are_named(runs: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     table = tiny_table(runs, steps=STEPS)
     table["run"] |= {"dir": str(runs / "whole"), "seed": 9}
-    table["prior"]["t_logit_mean"] = -1.0
+    table["stages"]["prior"]["t_logit_mean"] = -1.0
     config = tmp_path / "changed.toml"
     config.write_text(to_toml(table), encoding="utf-8")
     assert run("prior", config) == 0
     assert "prior: seed is '9' now and was '3'" in caplog.text
-    assert "prior: prior.t_logit_mean is '-1.0' now and was '0.0'" in caplog.text
+    assert "prior: stages.prior.t_logit_mean is '-1.0' now and was '0.0'" in caplog.text

@@ -25,7 +25,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.registry import build_network
 from allosr2_core.networks.unet import VelocityUNet
 
-from ..data.crops import mix_seed
+from ..data.crops import derive_seed
 from .interpolate import write_from
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def deepened(checkpoint: Checkpoint, blocks: tuple[int, ...]) -> Checkpoint:
 def _filled(spec: dict[str, Any], shallow: nn.Module) -> nn.Module:
     """A network of this shape with the weights of `shallow` where it has any; new blocks are alike in every call."""
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(mix_seed(0, "deepen"))
+        torch.manual_seed(derive_seed(0, "deepen"))
         network = build_network(spec)
     weights: dict[str, Tensor] = network.state_dict() | dict(shallow.state_dict())
     network.load_state_dict(weights)

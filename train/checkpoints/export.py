@@ -1,6 +1,6 @@
 """Measure t* on training pairs and write the checkpoint file from a run's averaged weights, finished or not.
 
-The SNR head is that of the stage `head`, or of the SR stage in a run without one.
+The SNR head is that of the stage `snr_head`, or of the SR stage in a run without one.
 """
 
 from __future__ import annotations
@@ -30,18 +30,15 @@ from allosr2_core.checkpoint.format import (
 )
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
-from allosr2_core.networks.codecs import channels_and_downscale
-from allosr2_core.networks.kl_autoencoder import AutoencoderParams
-from allosr2_core.networks.patch_autoencoder import PatchAutoencoder
-from allosr2_core.networks.registry import NullFlux
+from allosr2_core.networks.registry import network_params
 from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
 
 from ..config import Config, load_config
 from ..data.crops import bicubic_up, training_crops
 from ..data.degradation import SCALE
-from ..loop.state import load_export
-from ..models.build import build_snr_head, codec_spec, network_spec
-from ..models.trainable import Tuned, tuned_networks
+from ..loop.state import load_export, stage_folder
+from ..models.build import autoencoder_spec, build_snr_head, network_spec
+from ..models.trainable import Trainable, trainable_networks
 from ..stages.registry import STAGES
 
 log = logging.getLogger(__name__)
@@ -51,14 +48,14 @@ TILE_SIZE = 512
 
 
 @torch.no_grad()
-def measure_rho(config: Config, codec: Tuned, pairs: int) -> torch.Tensor:
+def measure_rho(config: Config, autoencoder: Trainable, pairs: int) -> torch.Tensor:
     """rho of `pairs` fresh training pairs with the adapted encoder on the LR side, [pairs]."""
     crops, values = training_crops(config, "calibrate", 0, pairs, degraded=True), []
     for i in range(pairs):
         item = crops[i]
-        with codec.original() as original:
+        with autoencoder.original() as original:
             z_hr = original.encode(item["hr"][None].mul(2).sub(1))
-        z_lr = codec.network.encode(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1))
+        z_lr = autoencoder.network.encode(bicubic_up(item["lr"][None], SCALE).mul(2).sub(1))
         values.append(paired_rho(z_lr, z_hr))
     return torch.cat(values)
 
@@ -70,7 +67,7 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
     """
     stages, continues = {}, list[object]()
     for name in STAGES:
-        path = folder / name / "state.pt"
+        path = stage_folder(folder, name) / "state.pt"
         if path.exists():
             state = torch.load(path, map_location="cpu", weights_only=True)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
@@ -91,8 +88,8 @@ def _commit() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m train calibrate --config ... [--out FILE] [--pairs N]`."""
-    parser = argparse.ArgumentParser(prog="python -m train calibrate", description=__doc__)
+    """`python -m train export --config ... [--out FILE] [--pairs N]`."""
+    parser = argparse.ArgumentParser(prog="python -m train export", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
     parser.add_argument("--out", type=Path, default=embedded_path())
     parser.add_argument("--pairs", type=int, default=256, help="training pairs t* is measured on")
@@ -101,30 +98,32 @@ def main(argv: list[str]) -> int:
     config = load_config(arguments.config)
     folder = Path(config.run.dir)
 
-    velocity, codec = tuned_networks(config, "allosr2")
-    channels, downscale = channels_and_downscale(codec.network.params)
+    velocity, autoencoder = trainable_networks(config)
     head = build_snr_head(config)
-    tuned = {"velocity": velocity.network, "encoder": codec.network.encoder}
-    if config.allosr2.decoder_lr:
-        tuned["decoder"] = codec.network.decoder
+    tuned = {"velocity": velocity.network, "encoder": autoencoder.network.encoder}
+    if config.stages.sr.decoder_lr:
+        tuned["decoder"] = autoencoder.network.decoder
     for name, module in tuned.items():
-        load_export(module, folder / "allosr2" / f"{name}.safetensors")
-    later, encoder = folder / "head" / "snr_head.safetensors", folder / "allosr2" / "encoder.safetensors"
+        load_export(module, stage_folder(folder, "sr") / f"{name}.safetensors")
+    later, encoder = (
+        stage_folder(folder, "snr_head") / "snr_head.safetensors",
+        stage_folder(folder, "sr") / "encoder.safetensors",
+    )
     if later.exists() and later.stat().st_mtime < encoder.stat().st_mtime:
         raise AlloSR2Error(
             f"expected a head trained on {encoder}; {later} is older: move {later.parent} away, "
-            "and run `python -m train head` again"
+            "and run `python -m train snr_head` again"
         )
-    load_export(head, later if later.exists() else folder / "allosr2" / "snr_head.safetensors")
-    rho = measure_rho(config, codec, arguments.pairs)
+    load_export(head, later if later.exists() else stage_folder(folder, "sr") / "snr_head.safetensors")
+    rho = measure_rho(config, autoencoder, arguments.pairs)
     t_star, times = calibrated_t(rho), t_from_rho(rho)
     quantiles = [round(float(q), 3) for q in torch.quantile(times, torch.tensor([0.05, 0.5, 0.95]))]
-    stage, params, network = config.allosr2, codec.network.params, network_spec(config)
-    is_flux = isinstance(params, AutoencoderParams)
+    stage, params, network = config.stages.sr, autoencoder.network.params, network_spec(config)
+    latent_scale, latent_shift = params.latent_format or (1.0, 0.0)
     spec = AlloSR2Config(
         base=base_name(network) if velocity.branched else "allosr2-mini",
         network=network,
-        autoencoder=codec_spec(config),
+        autoencoder=autoencoder_spec(config),
         adapter={"transformer": list(config.adapter.transformer), "vae_encoder": list(config.adapter.encoder)}
         if velocity.branched
         else {},
@@ -136,48 +135,58 @@ def main(argv: list[str]) -> int:
         t_method=arguments.t_method,
         scale=SCALE,
         trained_size=config.data.crop,
-        tile_size=TILE_SIZE if hasattr(velocity.network, "radius") else config.data.crop,
-        latent_channels=channels,
-        latent_downscale=downscale,
-        latent_scale=params.scale_factor if is_flux else 1.0,
-        latent_shift=params.shift_factor if is_flux else 0.0,
+        tile_size=TILE_SIZE if network_params(network).radius is not None else config.data.crop,
+        latent_channels=params.latent_channels,
+        latent_downscale=params.downscale,
+        latent_scale=latent_scale,
+        latent_shift=latent_shift,
     )
     record = training_record(config, folder) | {"t_quantiles_05_50_95": quantiles, "pairs": arguments.pairs}
     write = _write_adapter if velocity.branched else _write_standalone
-    write(arguments.out, spec, record, velocity, codec, head)
+    write(arguments.out, spec, record, velocity, autoencoder, head)
     log.info("%s: %s", arguments.out, json.dumps({"t_star": spec.t_star, "t_quantiles": quantiles}))
     return 0
 
 
 def _write_standalone(
-    out: Path, spec: AlloSR2Config, record: dict[str, object], velocity: Tuned, codec: Tuned, head: SNRHead
+    out: Path,
+    spec: AlloSR2Config,
+    record: dict[str, object],
+    velocity: Trainable,
+    autoencoder: Trainable,
+    head: SNRHead,
 ) -> None:
-    autoencoder = codec.copy
-    if not isinstance(autoencoder, PatchAutoencoder):
+    shipped = autoencoder.copy
+    if not spec.is_local_codec:
         raise AlloSR2Error("expected adapter.rank above 0 for a base: a file without its weights is an adapter")
-    autoencoder.decoder.load_state_dict(codec.network.decoder.state_dict())
+    shipped.decoder.load_state_dict(autoencoder.network.decoder.state_dict())
     save_checkpoint(
         out,
         spec,
         record,
         prior=velocity.copy,
         network=velocity.network,
-        autoencoder=autoencoder,
-        encoder=codec.network.encoder,
+        autoencoder=shipped,
+        encoder=autoencoder.network.encoder,
         snr_head=head,
     )
 
 
 def _write_adapter(
-    out: Path, spec: AlloSR2Config, record: dict[str, object], velocity: Tuned, codec: Tuned, head: SNRHead
+    out: Path,
+    spec: AlloSR2Config,
+    record: dict[str, object],
+    velocity: Trainable,
+    autoencoder: Trainable,
+    head: SNRHead,
 ) -> None:
-    network, encoder = velocity.network, codec.network.encoder
-    if not isinstance(network, NullFlux):
-        raise AlloSR2Error(f"expected network.type 'flux' for an adapter; got {spec.network.get('type')!r}")
-    tensors = {LORA_FLOW + k: v for k, v in lora.export_lora(network.velocity.flux, HOST_FLOW).items()}
+    network, encoder = velocity.network, autoencoder.network.encoder
+    if not network.null:
+        raise AlloSR2Error(f"expected the network.type of a base for an adapter; got {spec.network.get('type')!r}")
+    tensors = {LORA_FLOW + k: v for k, v in lora.export_lora(network.adapted, HOST_FLOW).items()}
     tensors |= {LORA_ENCODER + k: v for k, v in lora.export_lora(encoder, HOST_ENCODER).items()}
     tensors |= {HEAD + k: v for k, v in head.state_dict().items()}
-    tensors |= {NULL + "context": network.null_context, NULL + "pooled": network.null_pooled}
+    tensors |= {NULL + k: v for k, v in network.null.items()}
     base = BASES.get(spec.base)
     write_checkpoint(
         out,

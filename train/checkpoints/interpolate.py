@@ -1,6 +1,6 @@
 """Between two checkpoints of one prior: a weighted mean of what each has learned, as one checkpoint.
 
-python -m train mix FIRST SECOND --weight 0.5 --out FILE
+python -m train interpolate FIRST SECOND --weight 0.5 --out FILE
 
 Networks tuned from the same weights lie in one valley, and a point between them often keeps the better side of both:
 network interpolation (Wang et al. 2018, ESRGAN, section 3.4), there between a faithful and a realistic network.
@@ -74,7 +74,7 @@ def _told(path: Path) -> tuple[str, str]:
 
 def main(argv: list[str]) -> int:
     """See the module's text."""
-    parser = argparse.ArgumentParser(prog="python -m train mix", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m train interpolate", description=__doc__)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     parser.add_argument("--weight", type=float, default=0.5, help="of the second, 0 to 1 (default: 0.5)")

@@ -1,7 +1,7 @@
 """Turn a checkpoint back into a run folder: to go on training, or to fine-tune the embedded one on other photographs.
 
 python -m train unpack [CHECKPOINT] --config train/configs/mini_continue.toml
-python -m train allosr2 --config train/configs/mini_continue.toml --init-from <run>/unpacked
+python -m train sr --config train/configs/mini_continue.toml --init-from <run>/unpacked
 
 The configuration must describe the checkpoint's networks; by default both are the embedded one's.
 """
@@ -20,7 +20,7 @@ from allosr2_core.errors import AlloSR2Error
 
 from ..config import load_config
 from ..loop.state import RECORD, export
-from ..models.build import build_codec, build_snr_head, build_velocity
+from ..models.build import build_autoencoder, build_snr_head, build_velocity
 
 log = logging.getLogger(__name__)
 FOLDER = "unpacked"
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     config, checkpoint = load_config(arguments.config), load_checkpoint(arguments.checkpoint)
     try:  # the configuration must describe the networks of the checkpoint
         build_velocity(config).load_state_dict(checkpoint.build_network().state_dict())
-        build_codec(config).load_state_dict(checkpoint.build_autoencoder().state_dict())
+        build_autoencoder(config).load_state_dict(checkpoint.build_autoencoder().state_dict())
         build_snr_head(config).load_state_dict(checkpoint.build_snr_head().state_dict())
     except RuntimeError as error:
         raise AlloSR2Error(f"{arguments.config.name} describes other networks than the checkpoint: {error}") from error

@@ -37,7 +37,7 @@ SHARPEN_THRESHOLD = 4 / 255
 """Detail that `sharpened` leaves alone, of the range of a picture: noise in skies and shadows."""
 
 
-def mix_seed(*parts: int | str) -> int:
+def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from a run's seed and what it is for; stable between processes and versions."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
@@ -138,16 +138,6 @@ def sharpened(x: Tensor, amount: float) -> Tensor:
     return (x + amount * mask * fine).clamp(-1, 1)
 
 
-def random_window(x: Tensor, y: Tensor, side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The same random square of two batches [B, C, H, W]; both whole where `side` does not fit or is 0."""
-    height, width = x.shape[-2:]
-    if not 0 < side < min(height, width):
-        return x, y
-    top, left = (int(torch.randint(room - side + 1, (), generator=rng)) for room in (height, width))
-    window = (..., slice(top, top + side), slice(left, left + side))
-    return x[window], y[window]
-
-
 def detail(hr: Tensor) -> float:
     """Standard deviation of the Laplacian of the grey picture, 0-255. hr: [3, H, W] in [0, 1]."""
     grey = hr.mean(dim=0) * 255
@@ -197,7 +187,7 @@ class PhotoCrops(Dataset):
         return self.length - self.start
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
-        rng = torch.Generator().manual_seed(mix_seed(self.seed, "crop", self.start + item))
+        rng = torch.Generator().manual_seed(derive_seed(self.seed, "crop", self.start + item))
         hr, lr = self._draw(rng)
         for _ in range(TRIES - 1):
             if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < self.flat_share:
@@ -283,7 +273,7 @@ def training_crops(
     return PhotoCrops(
         training_photos(config),
         crop or data.crop,
-        mix_seed(config.run.seed, name),
+        derive_seed(config.run.seed, name),
         data.strengths if degraded else None,
         start,
         length,

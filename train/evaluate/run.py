@@ -15,14 +15,17 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path
+from allosr2_core.cli.option_arguments import add_options, options_of
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.write import save_image
+from allosr2_core.options import OPTIONS
 
 from ..data.degradation import STRENGTHS, Strength
 from ..data.sources.photos import load_split
@@ -30,7 +33,7 @@ from ..downloads.wheels import sha256_of
 from ..metrics import MetricSuite, load_metric_suite, quantise
 from ..metrics.suite import METRICS_VERSION, Reference
 from .crops import CROP, SCALE, EvalPhoto, evenly, load_photos, low_resolution, tensor_digest
-from .methods import METHODS, OURS, Method, OurSettings, ResultStore, load_method
+from .methods import METHODS, OURS, Method, ResultStore, load_method
 from .report import REFERENCE, Record, report, table, without_nan
 
 log = logging.getLogger(__name__)
@@ -119,16 +122,6 @@ def choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _time(text: str) -> str | float:
-    """Parser of --t."""
-    if text in ("predicted", "calibrated"):
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected predicted, calibrated or a number; got {text!r}") from error
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train evaluate", description="Figures beside the peers.")
     parser.add_argument("--split", default="test", help="photos of this split (default: test)")
@@ -139,10 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "--reduce", type=int, default=1, help="large photos are first made so many times smaller: soft ones turn sharp"
     )
     parser.add_argument("--limit", type=int, help="at most so many photos, evenly spread over the split")
-    parser.add_argument("--t", type=_time, help="predicted, calibrated or a number (default: the checkpoint's own way)")
-    parser.add_argument("--realism", type=float, default=1.0, help="0 = the input, 1 = as trained (default)")
-    parser.add_argument("--color", default="none", help="colour matching of the result (default: none)")
-    parser.add_argument("--shifted", action="store_true", help="average over a grid shifted by half a patch")
+    add_options(parser, [name for name in OPTIONS if name not in ("scale", "long_edge")])
     parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
     parser.add_argument("--root", type=Path, default=Path("data"), help="data folder (default: data)")
     parser.add_argument("--out", type=Path, help="folder for table.md, figures.json and one strip per photo")
@@ -160,10 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     paths = load_split(args.root / "photos", args.split)
-    ours = OurSettings(
-        checkpoint=args.checkpoint, t=args.t, realism=args.realism, color=args.color, shifted=args.shifted
-    )
-    methods = [load_method(name, args.root, ours) for name in args.methods]
+    options = options_of(args, scale=float(SCALE))
+    methods = [load_method(name, args.root, args.checkpoint, options) for name in args.methods]
     store = ResultStore(args.root / "eval-cache")
     suite = load_metric_suite(args.root)
     pictures = args.out / "pictures" if args.out else None
@@ -179,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scale": SCALE,
         "metrics_version": METRICS_VERSION,
         "checkpoint": _describe(args.checkpoint) if OURS in args.methods else None,
-        "settings": {"t": args.t, "realism": args.realism, "color": args.color, "shifted": args.shifted},
+        "settings": asdict(options),
     }
     figures = json.dumps(without_nan(report(records, context)), indent=1)
     text = table(records)

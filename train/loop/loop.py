@@ -10,11 +10,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,23 +23,25 @@ from torch.utils.data import DataLoader
 
 from allosr2_core.errors import AlloSR2Error
 
+from .. import former_names
 from ..config import Config, OptimConfig
-from ..data.crops import mix_seed
+from ..data.crops import derive_seed
+from .interrupts import Interrupted, leave_interrupts_to_the_loop
 from .optimizers import make_optimizer
 from .precision import mixed_precision
 from .preview import strip
-from .rng import Draws
+from .rng import BatchRandom
 from .run_log import RunLog
 from .sharding import leave_frozen_to_themselves, shard_frozen
 from .stage import Stage
 from .state import (
     STATE,
-    Averages,
     export,
     history_of,
     load_state,
     load_trained_state,
     save_state,
+    stage_folder,
     trained_state,
 )
 
@@ -55,26 +55,8 @@ def lr_factor(step: int, optim: OptimConfig) -> float:
     return min(rise, fall)
 
 
-class Interrupted:
-    """Turns the first SIGINT or SIGTERM into a flag, so that the loop can save before it ends."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def _request(self, signum: int, frame: FrameType | None) -> None:
-        self.requested = True
-
-    def __enter__(self) -> Interrupted:
-        self._before = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def init_from(stage: Stage, folder: Path) -> list[dict[str, Any]]:
-    """Start from another run's averaged modules, those of the same name; a new optimiser, step 0.
+    """Start from another run's averaged modules, those of the same name; a new optimiser and adversary, step 0.
 
     Returns that run's history, for `run_stage` to keep.
     """
@@ -86,6 +68,8 @@ def init_from(stage: Stage, folder: Path) -> list[dict[str, Any]]:
         path = folder / f"{name}.safetensors"
         load_trained_state(stage.trained[name], load_file(path), str(path))
     log.info("%s: initialised %s from %s", stage.name, ", ".join(found), folder)
+    if stage.adversary is not None:
+        log.info("%s: its adversary starts with fresh weights", stage.name)
     return history_of(folder)
 
 
@@ -114,8 +98,10 @@ class Run:
             leave_frozen_to_themselves(stage)
             log.info("%s: %d frozen blocks spread over %d processes", stage.name, len(blocks), processes)
         self.sharded = bool(blocks)
+        if stage.adversary is not None and accelerator.mixed_precision == "fp16":  # which scales for one optimiser
+            raise AlloSR2Error("run.precision: expected bf16 or no with an adversary; got fp16")
         stage.to(accelerator.device)
-        self.averages = Averages(stage.trained, self.optim.ema)
+        self.averages = stage.averages
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, Any]] = []
         """Of the modules a run started from (`state.history_of`)."""
@@ -126,9 +112,11 @@ class Run:
         load_trained_state(self.stage.trained, state["trained"], str(path))
         self.averages.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.stage.adversary is not None:
+            self.stage.adversary.load(state.get("adversary"), str(path))
         self.step, self.seconds, self.history = state["step"], state["seconds"], state.get("history", [])
         log.info("%s: resumed %s at step %d (%.1f min trained)", self.stage.name, path, self.step, self.seconds / 60)
-        before = state.get("settings", {})
+        before = former_names.settings(state.get("settings", {}))
         for key, value in self._settings().items():
             if key in before and before[key] != value:
                 log.warning("%s: %s is %r now and was %r", self.stage.name, key, value, before[key])
@@ -142,7 +130,7 @@ class Run:
             num_workers=data.workers,
             drop_last=True,
             prefetch_factor=4 if data.workers else None,
-            worker_init_fn=_leave_interrupts_to_the_loop,
+            worker_init_fn=leave_interrupts_to_the_loop,
         )
         self.model, self.optimizer, loader = self.accelerator.prepare(self.stage, self.optimizer, loader)
         self.batches = iter(loader)
@@ -159,12 +147,15 @@ class Run:
                 for name, value in self._backward(number).items():
                     sums[name] = sums.get(name, 0.0) + value / self.passes
         norm = float(self.accelerator.clip_grad_norm_(stage.trained.parameters(), self.optim.grad_clip))
-        if not (torch.isfinite(sums["total"]) and math.isfinite(norm)):  # before the weights are touched
+        against = stage.adversary.clip(self.optim.grad_clip) if stage.adversary is not None else 0.0
+        if not (torch.isfinite(sums["total"]) and math.isfinite(norm + against)):  # before the weights are touched
             scalars = {name: float(value) for name, value in sums.items()}
             total = scalars.pop("total")
             raise AlloSR2Error(f"{stage.name}: loss {total}, gradient norm {norm} at step {self.step}: {scalars}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if stage.adversary is not None:
+            stage.adversary.update(lr_factor(self.step, self.optim))
         self.averages.update(self.step)
         self.step += 1
         return sums, norm
@@ -172,12 +163,12 @@ class Run:
     def _backward(self, number: int) -> dict[str, Tensor]:
         """Gradients of one pass. accelerate deals micro batches to processes in turn: they are parts of one batch."""
         stage, processes = self.stage, self.accelerator.num_processes
-        seed = mix_seed(self.config.run.seed, stage.name, self.step)
-        torch.manual_seed(seed)  # for whatever draws without asking `draws`
+        seed = derive_seed(self.config.run.seed, stage.seed_name, self.step)
+        torch.manual_seed(seed)  # for whatever draws without asking `random`
         part = number * processes + self.accelerator.process_index
-        draws = Draws.seeded(seed, part, self.passes * processes)
+        random = BatchRandom.seeded(seed, part, self.passes * processes)
         with self.accelerator.autocast():
-            terms = self.model(next(self.batches), self.step, draws)
+            terms = self.model(next(self.batches), self.step, random)
         total = torch.stack([stage.weights[k] * v.float() for k, v in terms.items() if k in stage.weights]).sum()
         self.accelerator.backward(total / self.passes)
         return {"total": total.detach()} | {name: value.detach() for name, value in terms.items()}
@@ -195,6 +186,8 @@ class Run:
             "settings": self._settings(),
             "history": self.history,
         }
+        if self.stage.adversary is not None:
+            state["adversary"] = self.stage.adversary.saved()
         save_state(folder / STATE, state)
         with self.averages.in_place():
             export(self.stage.trained, folder)
@@ -215,8 +208,8 @@ class Run:
     def _settings(self) -> dict[str, str]:
         """The settings that shape a run, flat, as text; folders may move."""
         table = dataclasses.asdict(self.config)
-        parts = {key: table[key] for key in ("data", "codec", "network")} | {"seed": self.config.run.seed}
-        parts |= {self.stage.name: table.get(self.stage.name, {})}
+        parts = {key: table[key] for key in ("data", "autoencoder", "network")} | {"seed": self.config.run.seed}
+        parts |= {f"stages.{self.stage.name}": table["stages"].get(self.stage.name, {})}
         return {key: repr(value) for key, value in _flat(parts) if key not in ("data.root", "data.cache")}
 
 
@@ -237,7 +230,7 @@ def run_stage(
     `init_from` gave for a new run.
     """
     settings, optim = config.run, stage.optim
-    folder = Path(settings.dir) / stage.name
+    folder = stage_folder(Path(settings.dir), stage.name)
     (folder / "previews").mkdir(parents=True, exist_ok=True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -288,11 +281,6 @@ def run_stage(
     if run.step >= optim.steps:
         log.info("%s: done, averaged weights are in %s", stage.name, folder)
     return run.step
-
-
-def _leave_interrupts_to_the_loop(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the loop saves, so its data workers must outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

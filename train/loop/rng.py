@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..data.crops import derive_seed
+
 
 @dataclass(frozen=True)
-class Draws:
+class BatchRandom:
     """One step's source of random numbers; the order of the calls matters, as with any generator."""
 
     generator: torch.Generator
@@ -23,9 +25,13 @@ class Draws:
     """How many equal parts the batch is dealt into; part r holds its r-th block of rows."""
 
     @classmethod
-    def seeded(cls, seed: int, part: int = 0, parts: int = 1) -> Draws:
+    def seeded(cls, seed: int, part: int = 0, parts: int = 1) -> BatchRandom:
         """A source that gives the same numbers for the same seed."""
         return cls(torch.Generator().manual_seed(seed), part, parts)
+
+    def apart(self, purpose: str) -> BatchRandom:
+        """A source of its own for `purpose`, so that what is drawn here stays the same with and without it."""
+        return BatchRandom.seeded(derive_seed(self.generator.initial_seed(), purpose), self.part, self.parts)
 
     def rand(self, samples: int, *shape: int) -> Tensor:
         """Uniform in [0, 1) for this part's `samples` samples: [samples, *shape]."""

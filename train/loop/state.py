@@ -15,10 +15,18 @@ from torch import Tensor, nn
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 
+from .. import former_names
+
 STATE = "state.pt"
 """Name of the resumable state in a stage's folder."""
 RECORD = "training.json"
 """Beside the modules of an unpacked checkpoint: how it was trained."""
+
+
+def stage_folder(run: Path, stage: str) -> Path:
+    """A stage's folder in a run; in an older run, the one it has there."""
+    former = run / former_names.STAGES.get(stage, stage)
+    return former if former.exists() and not (run / stage).exists() else run / stage
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -126,6 +134,11 @@ class Averages:
             own = parameter.detach().clone()
             parameter.copy_(self.values[name])
             self.values[name].copy_(own)
+
+    def of(self, name: str) -> dict[str, Tensor]:
+        """The averages of one of the modules, by the names of its parameters."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): value for key, value in self.values.items() if key.startswith(prefix)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name."""

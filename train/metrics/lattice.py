@@ -1,16 +1,17 @@
 """lattice(p) and repeat(p): does a picture carry a grid of period p px, or one motif in patch after patch?
 
-A network that paints in patches leaves seams between them; so do transposed convolutions and blockwise codecs.
+A network that paints in patches leaves seams between them; so do transposed convolutions and blockwise autoencoders.
 Distances that tolerate small shifts (ST-LPIPS) hardly see such a grid, the eye sees it at once. The measure needs no
 reference: neighbouring pixels of a photograph differ equally much at every phase of the grid, those of a tiled one
 differ more at the seams.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.losses.lattice import patch_repeat
+from allosr2_core.losses.lattice import fine_texture, patch_repeat
 
 from .fidelity import luma
 
@@ -50,3 +51,22 @@ def repeat(x_BCHW: Tensor, period: int) -> Tensor:
     """
     across, down = patch_repeat(x_BCHW, period), patch_repeat(x_BCHW.transpose(2, 3), period)
     return torch.maximum(across.abs().mean(dim=(1, 2)), down.abs().mean(dim=(1, 2)))
+
+
+CHECKER_FLOOR = 1e-5
+"""Power of fine texture below which a picture counts as flat."""
+CHECKER_TAPS = (1.0, -4.0, 6.0, -4.0, 1.0)
+"""Binomial high-pass: all of what alternates from pixel to pixel, next to nothing else."""
+
+
+def checker_share(pixels: Tensor) -> Tensor:
+    """How much of the fine texture of each picture is a checkerboard of single pixels: -> [B].
+
+    Energy of the grey picture high-passed along rows and columns, over that of its difference to its 3 x 3 mean. About
+    0.01 for a photograph. Networks that take every other pixel first are blind to what it is and see a tone.
+    """
+    grey_B1HW = pixels.float().mean(dim=1, keepdim=True)
+    fine = fine_texture(grey_B1HW, 3)
+    taps = grey_B1HW.new_tensor(CHECKER_TAPS) / 16.0
+    checker = F.conv2d(F.conv2d(grey_B1HW, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+    return checker.square().flatten(1).mean(dim=1) / fine.square().flatten(1).mean(dim=1).clamp(min=CHECKER_FLOOR)

@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from allosr2_core.losses.lattice import checker_share
 from allosr2_core.losses.perceptual import texture_distance
 
 from ..perceptual.networks import STLPIPS, EfficientNetLite, load_efficientnet, load_st_lpips
 from .fidelity import psnr_y, quantise, ssim_y
-from .lattice import LATTICE_PERIODS, lattice, repeat
+from .lattice import LATTICE_PERIODS, checker_share, lattice, repeat
 from .niqe import NIQE_MIN_SIDE, Niqe, load_niqe
 from .perceptual import HEDDists, load_hed_dists
 

@@ -15,31 +15,30 @@ from torch import nn
 
 from allosr2_core.adapters import lora
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.registry import NullFlux
+from allosr2_core.networks.autoencoders import Autoencoder
+from allosr2_core.networks.registry import VelocityNetwork
 
 from ..config import AdapterConfig, Config
-from ..data.crops import mix_seed
-from .build import load_codec, load_velocity
+from ..data.crops import derive_seed
+from .build import load_autoencoder, load_velocity
 
 
-class Tuned(nn.Module):
+class Trainable(nn.Module):
     """`network` is what is trained; `original()` gives the network as it was.
 
     Args:
         network: frozen or not; with a rank it is changed in place.
         adapter: its rank; 0 trains a copy whole.
-        targets: layers that get branches, as regular expressions on their names in `part`.
-        part: the part of `network` whose names the targets mean, e.g. the transformer in its wrapper.
+        targets: layers that get branches, as regular expressions on their names in `network.adapted`.
         seed: of the branches' random halves.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: VelocityNetwork | Autoencoder,
         adapter: AdapterConfig,
         targets: Sequence[str],
         *,
-        part: nn.Module | None = None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class Tuned(nn.Module):
             if not targets:
                 raise AlloSR2Error("adapter: expected the layers to adapt for a rank above 0; got none")
             rng = torch.Generator().manual_seed(seed)
-            lora.inject(part or network, targets, adapter.rank, adapter.alpha, generator=rng)
+            lora.inject(network.adapted, targets, adapter.rank, adapter.alpha, generator=rng)
             self.network = network
         else:
             self.network, self.copy = copy.deepcopy(network).requires_grad_(True), network
@@ -64,19 +63,18 @@ class Tuned(nn.Module):
             yield self.network
 
 
-def tuned_networks(config: Config, stage: str) -> tuple[Tuned, Tuned]:
-    """The configured velocity network and autoencoder with what `stage` trains of them, as it starts."""
+BRANCHES = ("allosr2", "adapter")
+"""Goes into the seed of the branches' random halves. Never changed, so that a run starts the same in every version."""
+
+
+def trainable_networks(config: Config) -> tuple[Trainable, Trainable]:
+    """The configured velocity network and autoencoder with what the SR stage trains of them, as it starts."""
     network = load_velocity(config)
-    targets, seed = config.adapter.transformer, mix_seed(config.run.seed, stage, "adapter")
-    return Tuned(network, config.adapter, targets, part=flux_of(network), seed=seed), tuned_codec(config, stage)
+    targets, seed = config.adapter.transformer, derive_seed(config.run.seed, *BRANCHES)
+    return Trainable(network, config.adapter, targets, seed=seed), trainable_autoencoder(config)
 
 
-def tuned_codec(config: Config, stage: str) -> Tuned:
-    """The second of `tuned_networks` by itself; its encoder is what is tuned."""
-    codec, seed = load_codec(config), mix_seed(config.run.seed, stage, "adapter") + 1
-    return Tuned(codec, config.adapter, config.adapter.encoder, part=codec.encoder, seed=seed)
-
-
-def flux_of(network: nn.Module) -> nn.Module | None:
-    """The transformer in its wrapper; None for other networks."""
-    return network.velocity.flux if isinstance(network, NullFlux) else None
+def trainable_autoencoder(config: Config) -> Trainable:
+    """The second of `trainable_networks` by itself; its encoder is what is trained."""
+    autoencoder, seed = load_autoencoder(config), derive_seed(config.run.seed, *BRANCHES) + 1
+    return Trainable(autoencoder, config.adapter, config.adapter.encoder, seed=seed)

@@ -12,11 +12,11 @@ from allosr2_core.flow import interpolate, x0_from_velocity
 from allosr2_core.losses.fatc import anchor
 
 from ..config import Config
-from ..data.crops import PhotoCrops, mix_seed, training_crops
+from ..data.crops import PhotoCrops, derive_seed, training_crops
 from ..loop.preview import Preview, psnr, to_picture, validation_crops
-from ..loop.rng import Draws
+from ..loop.rng import BatchRandom
 from ..loop.stage import Stage
-from ..models.build import build_velocity, load_codec
+from ..models.build import build_velocity, load_autoencoder
 
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -42,34 +42,35 @@ class PriorStage(Stage):
     """Flow matching; the anchor loss of FATC is exactly this, so the SR stage can keep it alive."""
 
     name: ClassVar[str] = "prior"
+    seed_name: ClassVar[str] = "prior"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config, self.optim = config, config.prior.optim
+        self.config, self.optim = config, config.stages.prior.optim
         if config.base.transformer:
             raise AlloSR2Error(
                 f"expected no base for a prior of one's own; base.transformer is {config.base.transformer!r}"
             )
-        torch.manual_seed(mix_seed(config.run.seed, self.name))
+        torch.manual_seed(derive_seed(config.run.seed, self.seed_name))
         self.trained = nn.ModuleDict({"velocity": build_velocity(config).to(memory_format=torch.channels_last)})
-        self.autoencoder = load_codec(config)
+        self.autoencoder = load_autoencoder(config)
         self.validation = [self.autoencoder.encode(x.mul(2).sub(1)) for x in validation_crops(config, 256)]
 
     def dataset(self, start: int) -> PhotoCrops:
-        return training_crops(self.config, self.name, start, self.optim.steps * self.optim.batch, degraded=False)
+        return training_crops(self.config, self.seed_name, start, self.optim.steps * self.optim.batch, degraded=False)
 
     @property
     def weights(self) -> dict[str, float]:
         return {"anchor": 1.0}
 
-    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, random: BatchRandom) -> dict[str, Tensor]:
         with torch.no_grad():
             z = self.autoencoder.encode(batch["hr"].mul(2).sub(1)).float()
-        prior = self.config.prior
-        t_B = torch.sigmoid(draws.randn(z.shape[0]) * prior.t_logit_std + prior.t_logit_mean).to(z)
-        sign_B = torch.where(draws.rand(z.shape[0]) < BOTH_FLOWS, -1.0, 1.0).to(z)
+        prior = self.config.stages.prior
+        t_B = torch.sigmoid(random.randn(z.shape[0]) * prior.t_logit_std + prior.t_logit_mean).to(z)
+        sign_B = torch.where(random.rand(z.shape[0]) < BOTH_FLOWS, -1.0, 1.0).to(z)
         velocity = self.trained["velocity"]
-        return anchor(lambda z_t, t: velocity(z_t, sign_B * t), z, draws.noise_like(z), t_B)
+        return anchor(lambda z_t, t: velocity(z_t, sign_B * t), z, random.noise_like(z), t_B)
 
     @torch.no_grad()
     def preview(self) -> Preview:

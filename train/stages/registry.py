@@ -3,7 +3,7 @@
 STAGES = {
     "autoencoder": "autoencoder.AutoencoderStage",
     "prior": "prior.PriorStage",
-    "allosr2": "sr.AlloSR2Stage",
-    "head": "snr_head.HeadStage",
+    "sr": "sr.SRStage",
+    "snr_head": "snr_head.SNRHeadStage",
 }
 """Name of a stage, also of its folder in a run -> its module here, and its class."""

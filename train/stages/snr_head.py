@@ -21,16 +21,15 @@ from allosr2_core.flow import t_from_rho
 from allosr2_core.snr import SNRHead, head_loss, paired_map, paired_rho
 
 from ..config import Config
-from ..data.crops import PhotoCrops, bicubic_up, mix_seed, training_crops
+from ..data.crops import PhotoCrops, bicubic_up, derive_seed, training_crops
 from ..data.degradation import SCALE, STRENGTHS, degrade
 from ..loop.preview import Preview, validation_crops
-from ..loop.rng import Draws
+from ..loop.rng import BatchRandom
 from ..loop.stage import Stage
-from ..loop.state import load_export
+from ..loop.state import load_export, stage_folder
 from ..models.build import build_snr_head
-from ..models.trainable import tuned_codec
+from ..models.trainable import trainable_autoencoder
 
-SR_STAGE = "allosr2"
 VALIDATION_SIDE = 512
 
 log = logging.getLogger(__name__)
@@ -56,25 +55,26 @@ def _start(head: SNRHead, path: Path) -> None:
     if width == head.params.hidden:
         load_export(head, path)
     else:
-        log.info("head: %s is %d wide; one of %d starts anew", path, width, head.params.hidden)
+        log.info("snr_head: %s is %d wide; one of %d starts anew", path, width, head.params.hidden)
 
 
-class HeadStage(Stage):
+class SNRHeadStage(Stage):
     """log rho from z_L; see `allosr2_core.snr.head_loss`.
 
     Starts from the run's SR stage: its encoder and its head, if that is as wide.
     """
 
-    name: ClassVar[str] = "head"
+    name: ClassVar[str] = "snr_head"
+    seed_name: ClassVar[str] = "head"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config, self.optim = config, config.head.optim
-        torch.manual_seed(mix_seed(config.run.seed, self.name))
-        source = Path(config.run.dir) / SR_STAGE
-        self.codec = tuned_codec(config, SR_STAGE)
-        load_export(self.codec.network.encoder, source / "encoder.safetensors")
-        self.codec.requires_grad_(False)
+        self.config, self.optim = config, config.stages.snr_head.optim
+        torch.manual_seed(derive_seed(config.run.seed, self.seed_name))
+        source = stage_folder(Path(config.run.dir), "sr")
+        self.autoencoder = trainable_autoencoder(config)
+        load_export(self.autoencoder.network.encoder, source / "encoder.safetensors")
+        self.autoencoder.requires_grad_(False)
         head = build_snr_head(config)
         _start(head, source / "snr_head.safetensors")
         self.trained = nn.ModuleDict({"snr_head": head})
@@ -87,10 +87,10 @@ class HeadStage(Stage):
         ]
 
     def dataset(self, start: int) -> PhotoCrops:
-        length, head = self.optim.steps * self.optim.batch, self.config.head
+        length, head = self.optim.steps * self.optim.batch, self.config.stages.snr_head
         return training_crops(
             self.config,
-            self.name,
+            self.seed_name,
             start,
             length,
             degraded=True,
@@ -111,7 +111,7 @@ class HeadStage(Stage):
     def weights(self) -> dict[str, float]:
         return {"snr_head": 1.0, "snr_map": 1.0}
 
-    def forward(self, batch: dict[str, Tensor], step: int, draws: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: int, random: BatchRandom) -> dict[str, Tensor]:
         z_lr, z_hr = self._latents(batch["hr"], batch["lr"])
         return head_loss(self.trained["snr_head"].log_power(z_lr), z_lr, z_hr)
 
@@ -143,12 +143,12 @@ class HeadStage(Stage):
         return [bicubic_up(example.lr, SCALE), *maps]
 
     def _time(self, log_rho_N: Tensor) -> Tensor:
-        stage = self.config.allosr2
+        stage = self.config.stages.sr
         return t_from_rho(log_rho_N.exp()).clamp(stage.t_min, stage.t_max)
 
     @torch.no_grad()
     def _latents(self, hr: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """(z_L by the tuned encoder, z_H by the original one) of pictures in [0, 1]."""
-        with self.codec.original() as original:
+        with self.autoencoder.original() as original:
             z_hr = original.encode(hr.mul(2).sub(1).to(memory_format=torch.channels_last))
-        return self.codec.network.encode(bicubic_up(lr, SCALE).mul(2).sub(1)).float(), z_hr.float()
+        return self.autoencoder.network.encode(bicubic_up(lr, SCALE).mul(2).sub(1)).float(), z_hr.float()

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
+from allosr2_core.flow import interpolate
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
@@ -39,12 +40,14 @@ from ..data.degradation import SCALE
 from ..evaluate.crops import evenly
 from ..loop.loop import run_stage
 from ..loop.preview import centre, tile_rows
+from ..loop.rng import BatchRandom
 from ..loop.run_log import LOG
-from ..loop.state import load_export
+from ..loop.state import load_export, stage_folder
 from ..metrics import MetricSuite, load_metric_suite
-from ..models.build import CODEC_EXPORT, PRIOR_EXPORT
+from ..models.build import AUTOENCODER_EXPORT, PRIOR_EXPORT
 from ..stages.prior import flow_matching_error
-from ..stages.sr import AlloSR2Stage, validation_pairs
+from ..stages.sr import SRStage
+from ..stages.sr_validation import validation_pairs
 
 log = logging.getLogger(__name__)
 FIGURES, PICTURES = "figures.json", "pictures"
@@ -77,11 +80,56 @@ class Ablation:
     crop: int
     """Side of a training crop, px: the base's, or less, to afford more runs."""
     optim: dict[str, Any]
-    """Settings of [allosr2.optim] that differ from the base's, the same in every variant: fewer steps, mostly."""
-    allosr2: dict[str, Any]
-    """Settings of [allosr2] that differ from the base's, likewise."""
+    """Settings of [stages.sr.optim] that differ from the base's, the same in every variant: fewer steps, mostly."""
+    sr: dict[str, Any]
+    """Settings of [stages.sr] that differ from the base's, likewise."""
     variants: dict[str, Any]
-    """Name -> settings of [allosr2] that differ."""
+    """Name -> settings of [stages.sr] that differ, and of `Start`."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the steps of a variant start, if not as the method has it."""
+
+    t_fixed: float = 0.0
+    """One time for every picture, instead of each its own; 0 = each its own."""
+    start_noise: bool = False
+    """Whether steps start from (1 - t) z_L + t e with Gaussian noise e, as samplers do, instead of from z_L; needs
+    init "raw", whose path leads from whatever state one starts at."""
+
+
+START_KEYS = {field.name for field in dataclasses.fields(Start)}
+
+
+class VariantStage(SRStage):
+    """The SR stage from another start."""
+
+    def __init__(self, config: Config, start: Start) -> None:
+        if start.start_noise and config.stages.sr.init != "raw":
+            raise AlloSR2Error(f"start_noise: expected init 'raw'; got {config.stages.sr.init!r}")
+        self.start = start
+        super().__init__(config)
+
+    def paired_time(self, z_lr: Tensor, z_hr: Tensor) -> Tensor:
+        """The fixed time, if there is one: its path is the one that is made straight."""
+        return self._fixed(super().paired_time(z_lr, z_hr))
+
+    def predicted_time(self, log_rho_B: Tensor) -> Tensor:
+        """The fixed time, if there is one."""
+        return self._fixed(super().predicted_time(log_rho_B))
+
+    def start_times(self, t_paired_B: Tensor, t_predicted_B: Tensor, random: BatchRandom) -> Tensor:
+        """The fixed time without jitter, if there is one."""
+        if self.start.t_fixed:
+            return t_predicted_B
+        return super().start_times(t_paired_B, t_predicted_B, random)
+
+    def start_latent(self, z_lr: Tensor, t_B: Tensor, random: BatchRandom) -> Tensor:
+        """z_L, or the noised state of it that a sampler would start from."""
+        return interpolate(z_lr, random.noise_like(z_lr), t_B) if self.start.start_noise else z_lr
+
+    def _fixed(self, t_B: Tensor) -> Tensor:
+        return torch.full_like(t_B, self.start.t_fixed) if self.start.t_fixed else t_B
 
 
 def load_ablation(path: Path) -> Ablation:
@@ -95,40 +143,48 @@ def load_ablation(path: Path) -> Ablation:
 
 def variant_config(ablation: Ablation, base: Config, name: str, seed: int) -> Config:
     """The base configuration with one variant's settings, in a run folder of its own."""
-    stage = dataclasses.asdict(base.allosr2)
-    settings = ablation.allosr2 | ablation.variants[name]
+    stage = dataclasses.asdict(base.stages.sr)
+    settings = ablation.sr | {k: v for k, v in ablation.variants[name].items() if k not in START_KEYS}
     unknown = sorted(settings.keys() - stage.keys())
     if unknown:
-        raise AlloSR2Error(f"variants.{name}: expected settings of [allosr2]; unknown: {', '.join(unknown)}")
-    optim = stage["optim"] | ablation.optim
-    table = dataclasses.asdict(base) | {
-        "allosr2": stage | {"perceptual_from": 0, "atm_from": 0} | settings | {"optim": optim}
+        raise AlloSR2Error(f"variants.{name}: expected settings of [stages.sr]; unknown: {', '.join(unknown)}")
+    table = dataclasses.asdict(base)
+    merged = {
+        "optim": stage["optim"] | ablation.optim,
+        "weights": stage["weights"] | ablation.sr.get("weights", {}) | settings.get("weights", {}),
     }
+    table["stages"]["sr"] = stage | {"perceptual_from": 0, "atm_from": 0} | settings | merged
     table["data"] |= {"crop": ablation.crop}
     run = {"dir": str(Path(ablation.dir) / f"{name}-{seed}"), "seed": seed, "preview_every": 0}
     table["run"] |= run
     return from_table(Config, json.loads(json.dumps(table)), f"variants.{name}")
 
 
-def run_variant(config: Config, base: Config, suite: MetricSuite, deadline: float) -> bool:
+def variant_start(ablation: Ablation, name: str) -> Start:
+    """Where a variant's steps start."""
+    settings = {k: v for k, v in ablation.variants[name].items() if k in START_KEYS}
+    return from_table(Start, dataclasses.asdict(Start()) | settings, f"variants.{name}")
+
+
+def run_variant(config: Config, start: Start, base: Config, suite: MetricSuite, deadline: float) -> bool:
     """Train and measure one variant; False when the deadline or an interrupt came first (its state is kept)."""
     run = Path(config.run.dir)
-    for export in (CODEC_EXPORT, PRIOR_EXPORT):
+    for export in (AUTOENCODER_EXPORT, PRIOR_EXPORT):
         if not (run / export).exists():
             (run / export).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(base.run.dir) / export, run / export)
-    stage = AlloSR2Stage(config)
-    if run_stage(stage, config, deadline=deadline) < config.allosr2.optim.steps:
+    stage = VariantStage(config, start)
+    if run_stage(stage, config, deadline=deadline) < config.stages.sr.optim.steps:
         return False
     for name, module in stage.trained.items():
-        load_export(module, run / "allosr2" / f"{name}.safetensors")
+        load_export(module, stage_folder(run, stage.name) / f"{name}.safetensors")
     text = json.dumps(figures(stage, suite, run / PICTURES) | {"hours": _hours(run)}, indent=1)
     write_atomically(run / FIGURES, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return True
 
 
 @torch.no_grad()
-def figures(stage: AlloSR2Stage, suite: MetricSuite, pictures: Path) -> dict[str, float]:
+def figures(stage: SRStage, suite: MetricSuite, pictures: Path) -> dict[str, float]:
     """Means over the stage's validation crops, with the weights it has. The results are written into `pictures`."""
     pictures.mkdir(exist_ok=True)
     rows: list[dict[str, float]] = []
@@ -150,7 +206,7 @@ def figures(stage: AlloSR2Stage, suite: MetricSuite, pictures: Path) -> dict[str
 
 
 def _hours(run: Path) -> float:
-    lines = (run / "allosr2" / LOG).read_text(encoding="utf-8").splitlines()
+    lines = (stage_folder(run, SRStage.name) / LOG).read_text(encoding="utf-8").splitlines()
     return max(json.loads(line).get("seconds", 0.0) for line in lines) / 3600
 
 
@@ -248,7 +304,7 @@ def main(argv: list[str]) -> int:
                 config = variant_config(ablation, base, name, seed)
                 if (Path(config.run.dir) / FIGURES).exists():
                     continue
-                if not run_variant(config, base, suite, deadline):
+                if not run_variant(config, variant_start(ablation, name), base, suite, deadline):
                     log.info("%s, seed %d: stopped, call again to go on", name, seed)
                     print(table(collect(ablation)))  # noqa: T201
                     return 0

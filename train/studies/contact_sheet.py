@@ -26,7 +26,7 @@ from allosr2_core.image.write import save_image
 from ..data.degradation import SCALE
 from ..data.sources.photos import CREDITS, load_split, read_credits
 from ..evaluate.crops import EvalPhoto, evenly, load_photos, low_resolution
-from ..evaluate.methods import OURS, Method, OurSettings, load_method
+from ..evaluate.methods import OURS, Method, load_method
 from ..loop.preview import busiest_window, tile_rows
 from ..metrics import quantise
 
@@ -92,8 +92,7 @@ def main(argv: list[str]) -> int:
     side, root = arguments.side, arguments.root
     if side % 32 or not 32 <= side <= CONTEXT * SCALE:
         raise AlloSR2Error(f"expected a side that is a multiple of 32, up to {CONTEXT * SCALE}; got {side}")
-    ours = OurSettings(checkpoint=arguments.checkpoint, t=None, realism=1.0, color="none")
-    methods = [load_method(name, root, ours) for name in (PEER, OURS)]
+    methods = [load_method(name, root, arguments.checkpoint) for name in (PEER, OURS)]
     test, real_lq = (_paths(root / "photos", split, free=arguments.free) for split in ("test", "real-lq"))
     usable = [photo for photo in load_photos(test) if min(photo.hr.shape[-2:]) >= side]
     rows = [test_row(photo, methods, side) for photo in evenly(usable, arguments.crops)]

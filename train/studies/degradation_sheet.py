@@ -21,7 +21,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
 
 from ..config import load_config
-from ..data.crops import mix_seed
+from ..data.crops import derive_seed
 from ..data.degradation import SCALE, STRENGTHS, Strength, degrade
 from ..loop.preview import busiest_crop, tile_rows, validation_crops
 
@@ -38,7 +38,7 @@ def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
         hr = pictures[row % len(pictures)]
         cells = [hr]
         for column in range(columns):
-            rng = torch.Generator().manual_seed(mix_seed(seed, strength, str(extended), column))
+            rng = torch.Generator().manual_seed(derive_seed(seed, strength, str(extended), column))
             lr = degrade(hr, strength, rng, SCALE, extended=extended)
             cells.append(F.interpolate(lr, scale_factor=SCALE, mode="nearest"))
         rows.append(cells)

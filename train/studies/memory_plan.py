@@ -11,7 +11,7 @@ slack come on top.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,25 +21,25 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from allosr2_core.adapters import lora
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.flux_layers import DoubleStreamBlock, SingleStreamBlock
-from allosr2_core.networks.kl_autoencoder import Autoencoder, Level, Middle
-from allosr2_core.networks.registry import NullFlux
+from allosr2_core.networks.autoencoders import Autoencoder
+from allosr2_core.networks.registry import VelocityNetwork
 
 from ..config import Config, load_config
-from ..models.build import DTYPES, build_codec, build_velocity, latent_channels
+from ..models.build import DTYPES, build_autoencoder, build_velocity, latent_channels
 
-UNITS = (DoubleStreamBlock, SingleStreamBlock, Level, Middle)
-"""Modules that gradient checkpointing computes again as a whole."""
 BYTES_TRAINED = 4 + 4 + 8 + 4
 """fp32 weight, gradient, AdamW's two moments, moving average."""
 GB = 1e9
 
 
 class SavedBytes:
-    """Counts what autograd keeps for the backward pass while it is entered, besides parameters."""
+    """Counts what autograd keeps for the backward pass while it is entered, besides parameters.
 
-    def __init__(self, *modules: nn.Module) -> None:
-        self.modules = modules
+    units: the parts that gradient checkpointing computes again as a whole.
+    """
+
+    def __init__(self, *modules: nn.Module, units: Sequence[nn.Module] = ()) -> None:
+        self.units = units
         self.skip = {p.untyped_storage()._cdata for m in modules for p in m.parameters()}
         self.held: dict[int, int] = {}
         self.keep: list[object] = []  # a freed storage's address would be given out again
@@ -67,9 +67,8 @@ class SavedBytes:
         self.largest_unit = max(self.largest_unit, self.total - self.started)
 
     def __enter__(self) -> SavedBytes:
-        units = [unit for module in self.modules for unit in module.modules() if isinstance(unit, UNITS)]
-        self.hooks = [unit.register_forward_pre_hook(self._before) for unit in units]
-        self.hooks += [unit.register_forward_hook(self._after) for unit in units]
+        self.hooks = [unit.register_forward_pre_hook(self._before) for unit in self.units]
+        self.hooks += [unit.register_forward_hook(self._after) for unit in self.units]
         self.saving = saved_tensors_hooks(self.note, lambda x: x)
         self.saving.__enter__()
         return self
@@ -86,7 +85,7 @@ class Need:
 
     transformer: int
     """Frozen weights of the transformer."""
-    codec: int
+    autoencoder: int
     """Frozen weights of the autoencoder."""
     adapter: int
     """Everything about the trained parameters."""
@@ -99,34 +98,36 @@ class Need:
 def measure(config: Config, micro: int, *, checkpointing: bool) -> Need:
     """What one process needs for a micro batch of that many samples."""
     with torch.device("meta"):
-        network, codec = build_velocity(config), build_codec(config)
-    if not isinstance(network, NullFlux) or not isinstance(codec, Autoencoder) or not config.adapter.rank:
-        raise AlloSR2Error("expected the configuration of an adapter on a FLUX.1-class base (rank above 0, codec 'kl')")
-    flux, dtype = network.velocity.flux, DTYPES[config.base.dtype]
+        network, autoencoder = build_velocity(config), build_autoencoder(config)
+    if not network.blocks or not autoencoder.blocks or not config.adapter.rank:
+        raise AlloSR2Error(
+            "expected the configuration of an adapter on a FLUX.1-class base (rank above 0, autoencoder 'kl')"
+        )
+    dtype = DTYPES[config.base.dtype]
     network.requires_grad_(False).to(dtype)
-    network.velocity.compute_dtype = dtype
-    codec.requires_grad_(False)
-    weights = [sum(p.numel() * p.element_size() for p in module.parameters()) for module in (network, codec)]
-    blocks = [*flux.double_blocks, *flux.single_blocks]
-    block = max(sum(p.numel() * p.element_size() for p in b.parameters()) for b in blocks)
-    for part, targets in ((flux, config.adapter.transformer), (codec.encoder, config.adapter.encoder)):
-        lora.inject(part, targets, config.adapter.rank, config.adapter.alpha)
-    trained = sum(p.numel() for module in (network, codec) for p in module.parameters() if p.requires_grad)
-    kept, inside = _activations(config, network, codec, micro, checkpointing=False)
+    network.compute_in(dtype)
+    autoencoder.requires_grad_(False)
+    weights = [sum(p.numel() * p.element_size() for p in module.parameters()) for module in (network, autoencoder)]
+    block = max(sum(p.numel() * p.element_size() for p in b.parameters()) for b in network.blocks)
+    for part, targets in ((network, config.adapter.transformer), (autoencoder, config.adapter.encoder)):
+        lora.inject(part.adapted, targets, config.adapter.rank, config.adapter.alpha)
+    trained = sum(p.numel() for module in (network, autoencoder) for p in module.parameters() if p.requires_grad)
+    kept, inside = _activations(config, network, autoencoder, micro, checkpointing=False)
     if checkpointing:
-        kept, _ = _activations(config, network, codec, micro, checkpointing=True)
+        kept, _ = _activations(config, network, autoencoder, micro, checkpointing=True)
         kept += inside
     return Need(*weights, adapter=trained * BYTES_TRAINED, activations=kept, block=block)
 
 
 def _activations(
-    config: Config, network: NullFlux, codec: Autoencoder, micro: int, *, checkpointing: bool
+    config: Config, network: VelocityNetwork, autoencoder: Autoencoder, micro: int, *, checkpointing: bool
 ) -> tuple[int, int]:
     """(kept bytes, most inside one unit) of the passes of a step: the one step, its pixels, and FATC, anchor, fake."""
-    for part in (network.velocity.flux, codec.encoder, codec.decoder):
-        part.gradient_checkpointing = checkpointing
-    side, few = config.data.crop, -(-micro // config.allosr2.paths_every)
-    cells = side // codec.params.downscale
+    for part in (network, autoencoder):
+        part.set_gradient_checkpointing(checkpointing)
+    units = [*network.blocks, *autoencoder.blocks]
+    side, few = config.data.crop, -(-micro // config.stages.sr.paths_every)
+    cells = side // autoencoder.downscale
 
     def latents(count: int) -> Tensor:
         return torch.zeros(count, latent_channels(config), cells, cells, device="meta", requires_grad=True)
@@ -135,14 +136,14 @@ def _activations(
         return lambda: network(latents(count), torch.zeros(count, device="meta"))
 
     passes: list[Callable[[], Tensor]] = [
-        lambda: codec.encode(torch.zeros(micro, 3, side, side, device="meta", requires_grad=True)),
+        lambda: autoencoder.encode(torch.zeros(micro, 3, side, side, device="meta", requires_grad=True)),
         velocity(micro),
-        lambda: codec.decode(latents(micro)),
+        lambda: autoencoder.decode(latents(micro)),
         *(velocity(few) for _ in range(3)),
     ]
     kept, inside = 0, 0
     for run in passes:
-        with torch.autocast("cpu", dtype=torch.bfloat16), SavedBytes(network, codec) as saved:
+        with torch.autocast("cpu", dtype=torch.bfloat16), SavedBytes(network, autoencoder, units=units) as saved:
             run()
         kept, inside = kept + saved.total, max(inside, saved.largest_unit)
     return kept, inside
@@ -158,7 +159,7 @@ def table(config: Config, micros: tuple[int, ...]) -> str:
     layouts = (("whole network on each GPU (one GPU, or DDP)", 1), ("transformer spread over 8 GPUs (FSDP2)", 8))
     for name, shards in layouts:
         for micro, need in needs.items():
-            frozen = need.transformer / shards + need.codec + (2 * need.block if shards > 1 else 0)
+            frozen = need.transformer / shards + need.autoencoder + (2 * need.block if shards > 1 else 0)
             parts = [frozen, need.adapter, need.activations]
             cells = [f"{value / GB:.1f} GB" for value in (*parts, sum(parts))]
             lines.append(f"| {name} | {micro} | {' | '.join(cells)} |")

@@ -22,7 +22,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 
 from ..loop.run_log import LOG
-from ..loop.state import STATE, load_state
+from ..loop.state import STATE, load_state, stage_folder
 from ..stages.registry import STAGES
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def stage_section(folder: Path) -> str:
 
 def report(run: Path) -> str:
     """The whole page. AlloSR2Error when the folder holds no stage's log."""
-    folders = [run / name for name in STAGES if (run / name / LOG).exists()]
+    folders = [stage_folder(run, name) for name in STAGES if (stage_folder(run, name) / LOG).exists()]
     if not folders:
         raise AlloSR2Error(
             f"expected {', '.join(f'{name}/{LOG}' for name in STAGES)} below {run}; there is none of them"

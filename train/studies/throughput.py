@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..config import load_config
 from ..loop.optimizers import make_optimizer
 from ..loop.precision import gemm_flops, mixed_precision
-from ..loop.rng import Draws
-from ..stages.sr import AlloSR2Stage
+from ..loop.rng import BatchRandom
+from ..stages.sr import SRStage
 
 TOP = 12
 
@@ -34,7 +34,7 @@ TOP = 12
 class Stepper:
     """The stage's steps on prepared batches, as the loop makes them."""
 
-    def __init__(self, stage: AlloSR2Stage, precision: str, batches: int) -> None:
+    def __init__(self, stage: SRStage, precision: str, batches: int) -> None:
         self.stage, self.autocast = stage, mixed_precision(precision, "cpu") == "bf16"
         data, size = stage.dataset(0), stage.optim.batch
         self.batches = [default_collate([data[b * size + i] for i in range(size)]) for b in range(batches)]
@@ -45,12 +45,15 @@ class Stepper:
         """Forward, backward, clip, update."""
         batch, stage = self.batches[number % len(self.batches)], self.stage
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
-            terms = stage(batch, number, Draws.seeded(number))
+            terms = stage(batch, number, BatchRandom.seeded(number))
         total = torch.stack([stage.weights[k] * v.float() for k, v in terms.items() if k in stage.weights]).sum()
         total.backward()
         torch.nn.utils.clip_grad_norm_(stage.trained.parameters(), stage.optim.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if stage.adversary is not None:
+            stage.adversary.clip(stage.optim.grad_clip)
+            stage.adversary.update(1e-3)
 
 
 def measure(stepper: Stepper, steps: int) -> dict[str, float]:
@@ -94,11 +97,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--profile", action="store_true", help="also list the operators most time is spent in")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
-    later = dataclasses.replace(config.allosr2, perceptual_from=0, atm_from=0)  # every term is on
-    config = dataclasses.replace(config, allosr2=later)
+    adversary = dataclasses.replace(config.stages.sr.adversary, start=0)
+    later = dataclasses.replace(
+        config.stages.sr, perceptual_from=0, atm_from=0, adversary=adversary
+    )  # all terms are on
+    config = dataclasses.replace(config, stages=dataclasses.replace(config.stages, sr=later))
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    stepper = Stepper(AlloSR2Stage(config), config.run.precision, arguments.batches)
+    stepper = Stepper(SRStage(config), config.run.precision, arguments.batches)
     figures = measure(stepper, arguments.steps)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))  # noqa: T201
     if arguments.profile:

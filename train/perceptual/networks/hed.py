@@ -13,6 +13,7 @@ from allosr2_core.errors import AlloSR2Error
 
 from ...downloads.wheels import ensure
 from .base import VGG16_STAGES, FeatureTrunk, check_image
+from .pooling import root_mean_square
 
 HED_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # 0..255, Caffe's VGG16 mean as HED uses it
 
@@ -51,7 +52,7 @@ class HEDVGG16(FeatureTrunk):
         return maps
 
     def _pool(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x.square(), 2).add(1e-6).sqrt() if self.smooth else F.max_pool2d(x, 2)
+        return root_mean_square(x, 2, stride=2, floor=1e-6) if self.smooth else F.max_pool2d(x, 2)
 
 
 def hed_dataset_names() -> Iterable[tuple[str, str]]:

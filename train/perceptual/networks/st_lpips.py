@@ -12,13 +12,15 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 
 from ...downloads.wheels import ensure
-from .base import VGG16_STAGES, FeatureTrunk, binomial, blurred, check_image, unit_normalise
+from .base import VGG16_STAGES, FeatureTrunk, binomial, blurred, check_image
+from .pooling import blur_pool, root_mean_square
+from .unit_distance import unit_distance
 
 STNet = Literal["alex", "alex_l2", "vgg", "vgg_l2"]
 
 
 class BlurPool(nn.Module):
-    """Antialiased subsampling: reflect pad 2, depthwise [1 2 1] x [1 2 1] / 16, stride 2 (written from the formula)."""
+    """`blur_pool`, with the filter as a buffer because published states name it (written from the formula)."""
 
     filt: Tensor
 
@@ -27,8 +29,7 @@ class BlurPool(nn.Module):
         self.register_buffer("filt", binomial().repeat(channels, 1, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        padded = F.pad(x_BCHW, (2, 2, 2, 2), mode="reflect")
-        return F.conv2d(padded, self.filt, stride=2, groups=x_BCHW.shape[1])
+        return blur_pool(x_BCHW)
 
 
 class L2Pool(nn.Module):
@@ -39,7 +40,7 @@ class L2Pool(nn.Module):
         self.kernel = kernel
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return F.avg_pool2d(x_BCHW.square(), self.kernel, stride=1).add(1e-12).sqrt()
+        return root_mean_square(x_BCHW, self.kernel, stride=1, floor=1e-12)
 
 
 class BlurredConv(nn.Conv2d):
@@ -139,8 +140,7 @@ class STLPIPS(FeatureTrunk):
         total = torch.zeros(maps_x[0].shape[0], device=maps_x[0].device)
         for number, (a, b) in enumerate(zip(maps_x, maps_y, strict=True)):
             weight_C = self.get_parameter(f"lin{number}.model.1.weight").flatten().float()
-            squared_BC = (unit_normalise(a) - unit_normalise(b)).square().mean(dim=(2, 3))
-            total = total + squared_BC @ weight_C
+            total = total + unit_distance(a, b, weight_C)
         return total
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:

@@ -12,9 +12,12 @@ from allosr2_core.checkpoint.format import Checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.geometry import resize_bicubic
 from allosr2_core.layout import Layout, count_ticks, flow_plan
+from allosr2_core.networks.registry import network_params
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline, finish, prepare, step
 from tests.support.parts import decoded, encoded, enlarged, settled
 from tests.support.small_checkpoint import small_config
+from tests.support.tiny_flux import TINY_FLUX
 
 CONFIG = small_config()
 
@@ -88,7 +91,7 @@ def test_finish_matches_colour_to_the_input_and_reattaches_alpha() -> None:
     ],
 )
 def test_sizes_and_range(upscaler: Pipeline, size: tuple[int, int], options: dict, expected: tuple[int, int]) -> None:
-    result = upscaler.upscale(image(*size), **options)
+    result = upscaler.upscale(image(*size), UpscaleOptions(**options))
     assert result.shape == (1, *expected, 3)
     assert result.dtype == torch.float32
     assert 0.0 <= float(result.min()) <= float(result.max()) <= 1.0
@@ -131,7 +134,7 @@ def test_realism_zero_is_the_encoded_and_decoded_input_at_any_t(upscaler: Pipeli
     picture = image(9, 14)
     z, target = encoded(upscaler, picture)
     expected = finish(upscaler.backend, CONFIG, z, target)[None]
-    assert torch.equal(upscaler.upscale(picture, t=t, realism=0.0), expected)
+    assert torch.equal(upscaler.upscale(picture, UpscaleOptions(t=t, realism=0.0)), expected)
 
 
 def test_latents_reach_the_flow_scaled_and_the_decoder_raw(checkpoint: Checkpoint, upscaler: Pipeline) -> None:
@@ -173,15 +176,15 @@ def test_a_pattern_on_the_grid_is_gone_where_the_grid_is_shifted_too(tile: int) 
 @pytest.mark.parametrize(
     ("network", "cells"),
     [
-        ({"type": "unet", "channels": [8, 8, 8]}, 4),
-        ({"type": "flux"}, 2),
+        (CONFIG.network | {"channels": [8, 8, 8], "blocks": [1, 1, 1]}, 4),
+        ({"type": "flux", "latent_channels": 4, **TINY_FLUX}, 2),
         ({"type": "flux2"}, 1),
         ({"type": "sd3.5"}, 2),
     ],
 )
 def test_patches_of_every_network(network: dict, cells: int) -> None:
     config = copy.copy(CONFIG)
-    object.__setattr__(config, "network", network)  # without the rest of such a checkpoint
+    object.__setattr__(config, "network", network)  # without what else differs in such a checkpoint
     assert config.patch_cells == cells
     z = latents(8, 8)
     if cells == 1:
@@ -202,7 +205,7 @@ def test_a_pointwise_flow_is_the_same_in_tiles(tile: int, overlap: int) -> None:
 
 
 def test_far_from_the_seams_a_tiled_flow_is_the_untiled_one(upscaler: Pipeline, checkpoint: Checkpoint) -> None:
-    radius = checkpoint.build_network().radius
+    radius = network_params(checkpoint.config.network).radius
     cells = 4 * radius
     z, t = latents(cells, 2 * cells), torch.tensor([0.3])
     assert flow_plan(CONFIG, cells, 2 * cells, 4 * cells, 0).lefts == (0, cells)
@@ -231,8 +234,8 @@ def test_encode_and_decode_are_exact_in_tiles(upscaler: Pipeline, tile: int) -> 
 def test_every_counted_tick_comes(upscaler: Pipeline, size: tuple[int, int], tile: int, overlap: int) -> None:
     ticks: list[int] = []
     counted = count_ticks(Layout.of(*size, CONFIG, scale=4.0), CONFIG, tile, overlap)
-    assert upscaler.ticks(*size, scale=4.0, tile=tile, overlap=overlap) == sum(counted)
-    upscaler.upscale(image(*size, batch=2), tile=tile, overlap=overlap, tick=lambda: ticks.append(1))
+    assert upscaler.ticks(*size, UpscaleOptions(scale=4.0, tile=tile, overlap=overlap)) == sum(counted)
+    upscaler.upscale(image(*size, batch=2), UpscaleOptions(tile=tile, overlap=overlap), tick=lambda: ticks.append(1))
     assert len(ticks) == 2 * sum(counted)
 
 
@@ -249,8 +252,8 @@ def test_an_interrupt_from_a_tick_passes_through(upscaler: Pipeline) -> None:
 
 @pytest.mark.parametrize("realism", [-0.1, math.nan, math.inf])
 def test_realism_that_cannot_be(upscaler: Pipeline, realism: float) -> None:
-    with pytest.raises(AlloSR2Error, match="realism >= 0"):
-        upscaler.upscale(image(4, 4), realism=realism)
+    with pytest.raises(AlloSR2Error, match="expected realism to be a number of 0 or more"):
+        upscaler.upscale(image(4, 4), UpscaleOptions(realism=realism))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ def test_realism_that_cannot_be(upscaler: Pipeline, realism: float) -> None:
 )
 def test_other_options_that_cannot_be(upscaler: Pipeline, options: dict) -> None:
     with pytest.raises(AlloSR2Error, match="expected"):
-        upscaler.upscale(image(4, 4), **options)
+        upscaler.upscale(image(4, 4), UpscaleOptions(**options))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8, 2), (8, 8, 3), (0, 8, 8, 3), (1, 0, 8, 3)])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
+from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
 from tests.support.small_checkpoint import save_small_checkpoint
 from tests.support.tiny_training import MeanDistance, write_photos
@@ -39,7 +40,7 @@ def test_quality_is_that_of_the_pipeline_at_the_same_time(checkpoint: Path) -> N
     lr = degrade(hr, "real", torch.Generator().manual_seed(0))
     rho, t, quality = measure_pair(upscaler, base, lr, hr, MeanDistance().against(hr), (0.5, 1.0))
     for method in ("calibrated", "predicted"):
-        sr = quantise(upscaler.upscale(lr.permute(0, 2, 3, 1), t=method).permute(0, 3, 1, 2))
+        sr = quantise(upscaler.upscale(lr.permute(0, 2, 3, 1), UpscaleOptions(t=method)).permute(0, 3, 1, 2))
         assert quality["psnr"][method] == pytest.approx(float(psnr_y(sr, hr)), abs=1e-6)
         assert quality["st_lpips"][method] == pytest.approx(float((sr - hr).abs().mean()), abs=1e-6)
     assert quality["psnr"]["x1"] == quality["psnr"]["paired"]

@@ -11,7 +11,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
 from tests.support.tiny_training import write_photos
 from train.evaluate.crops import load_photos
-from train.evaluate.methods import Method, OurSettings
+from train.evaluate.methods import Method
 from train.evaluate.peers import bicubic_x4
 from train.loop.preview import busiest_window
 from train.studies import contact_sheet as sheet
@@ -23,7 +23,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_photos(tmp_path, "test", [(96, 128), (130, 100)])
     write_photos(tmp_path, "real-lq", [(90, 70), (12, 60), (200, 150)])
 
-    def method(name: str, root: Path, ours: OurSettings) -> Method:
+    def method(name: str, root: Path, checkpoint: Path | None) -> Method:
         return Method(name, name, bicubic_x4 if name == sheet.PEER else lambda lr: 1.0 - bicubic_x4(lr).clamp(0, 1))
 
     monkeypatch.setattr(sheet, "load_method", method)

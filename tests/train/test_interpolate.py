@@ -1,4 +1,4 @@
-"""`python -m train mix`, on the embedded checkpoint and a changed copy of it."""
+"""`python -m train interpolate`, on the embedded checkpoint and a changed copy of it."""
 
 from __future__ import annotations
 

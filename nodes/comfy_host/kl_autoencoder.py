@@ -7,15 +7,14 @@ colours; here the same networks run in strips of rows with the statistics of the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import comfy.model_management
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..allosr2_core.tiling.exact import Tick
-from ..allosr2_core.tiling.kl_strips import can_stream, streamed_decode, streamed_encode
-from .host_memory import with_less
+from ...allosr2_core.tiling.exact import Tick
+from ...allosr2_core.tiling.kl_strips import can_stream, streamed_decode, streamed_encode
+from .memory import free_memory, load_vae, retry_on_oom
 
 if TYPE_CHECKING:
     from comfy.sd import VAE
@@ -28,15 +27,14 @@ SMALLEST_BUDGET = 2**24
 
 def decode(vae: VAE, latent_1Chw: Tensor, tick: Tick) -> Tensor:
     """Raw latents of one item -> pixels [1, H, W, 3] in 0..1 on the host's output device."""
-    network, free = vae.first_stage_model, comfy.model_management.get_free_memory(vae.device)
+    parts, free = _parts(vae), free_memory(vae)
     needed = vae.memory_used_decode(tuple(latent_1Chw.shape), vae.vae_dtype)
-    if needed <= PASS_SHARE * free or not _streams(network, "decoder", "up"):
+    if needed <= PASS_SHARE * free or not _streams(parts, "decoder", "up"):
         return vae.decode(latent_1Chw)
+    before = parts.get("post_quant_conv", nn.Identity())  # LDM's autoencoders have it, FLUX.1's do not
 
     def attempt(budget: int) -> Tensor:
-        z = latent_1Chw.to(vae.device, vae.vae_dtype)
-        raw = network.post_quant_conv(z) if hasattr(network, "post_quant_conv") else z
-        return streamed_decode(network.decoder, raw, budget, tick)
+        return streamed_decode(parts["decoder"], before(latent_1Chw.to(vae.device, vae.vae_dtype)), budget, tick)
 
     pixels = _with_smaller_budgets(vae, attempt, free)
     return vae.process_output(pixels.to(vae.output_device).float()).movedim(1, -1)
@@ -44,31 +42,33 @@ def decode(vae: VAE, latent_1Chw: Tensor, tick: Tick) -> Tensor:
 
 def encode(vae: VAE, pixels_1HWC: Tensor, tick: Tick) -> Tensor:
     """Pixels of one item, [1, H, W, 3] in 0..1 with sides the VAE takes -> raw latents, the posterior's mean."""
-    network, free = vae.first_stage_model, comfy.model_management.get_free_memory(vae.device)
+    parts, free = _parts(vae), free_memory(vae)
     x = pixels_1HWC.movedim(-1, 1)
     needed = vae.memory_used_encode(tuple(x.shape), vae.vae_dtype)
-    if needed <= PASS_SHARE * free or not _streams(network, "encoder", "down"):
+    if needed <= PASS_SHARE * free or not _streams(parts, "encoder", "down"):
         return vae.encode(pixels_1HWC)
+    after = parts.get("quant_conv", nn.Identity())
 
     def attempt(budget: int) -> Tensor:
-        moments = streamed_encode(network.encoder, vae.process_input(x).to(vae.device, vae.vae_dtype), budget, tick)
-        if hasattr(network, "quant_conv"):
-            moments = network.quant_conv(moments)
-        return moments.chunk(2, dim=1)[0]
+        given = vae.process_input(x).to(vae.device, vae.vae_dtype)
+        return after(streamed_encode(parts["encoder"], given, budget, tick)).chunk(2, dim=1)[0]
 
     return _with_smaller_budgets(vae, attempt, free).to(vae.output_device).float()
 
 
-def _streams(network: Any, part: str, levels: str) -> bool:
-    """Whether a part has the structure that can be run in strips; FLUX.2 normalises its latents besides."""
-    return (
-        getattr(network, "bn", None) is None and hasattr(network, part) and can_stream(getattr(network, part), levels)
-    )
+def _parts(vae: VAE) -> dict[str, nn.Module]:
+    """The networks a VAE is made of, by name; the host has no other description of them."""
+    return dict(vae.first_stage_model.named_children())
+
+
+def _streams(parts: dict[str, nn.Module], part: str, levels: str) -> bool:
+    """Whether a part has the structure that can be run in strips; FLUX.2 normalises its latents (`bn`) besides."""
+    return "bn" not in parts and part in parts and can_stream(parts[part], levels)
 
 
 def _with_smaller_budgets(vae: VAE, attempt: Callable[[int], Tensor], free: float) -> Tensor:
     """attempt(budget) on the loaded VAE, again with half the budget each time the device runs out of memory."""
     budget = max(SMALLEST_BUDGET, int(BUDGET_SHARE * free))
-    comfy.model_management.load_models_gpu([vae.patcher], memory_required=budget, force_full_load=vae.disable_offload)
+    load_vae(vae, budget)
     with torch.inference_mode():
-        return with_less(attempt, budget, SMALLEST_BUDGET)
+        return retry_on_oom(attempt, budget, SMALLEST_BUDGET)

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.networks.kl_autoencoder import Autoencoder, AutoencoderParams
-from allosr2_core.tiling.kl_strips import Doubled, Moments, Stored, streamed_decode, streamed_encode
+from allosr2_core.networks.kl_autoencoder import KLAutoencoder, KLAutoencoderParams
+from allosr2_core.tiling.kl_rows import Doubled, Stored
+from allosr2_core.tiling.kl_strips import Moments, streamed_decode, streamed_encode
 
 from .peers import randomize
 
-PARAMS = AutoencoderParams(
+PARAMS = KLAutoencoderParams(
     in_channels=3,
     out_ch=3,
     ch=32,
@@ -25,19 +26,22 @@ BUDGETS = (1e9, 6e5, 3e5, 1.0)
 
 
 @pytest.fixture(scope="module")
-def codec() -> Autoencoder:
-    network = Autoencoder(PARAMS)
+def autoencoder() -> KLAutoencoder:
+    network = KLAutoencoder(PARAMS)
     randomize(network, seed=2)
     return network
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (20, 14), (33, 6)])
-def test_a_decode_in_strips_is_the_whole_one(codec: Autoencoder, size: tuple[int, int], budget: float) -> None:
+def test_a_decode_in_strips_is_the_whole_one(autoencoder: KLAutoencoder, size: tuple[int, int], budget: float) -> None:
     raw = torch.randn(1, 4, *size)
     ticks: list[int] = []
     with torch.no_grad():
-        whole, found = codec.decoder(raw), streamed_decode(codec.decoder, raw, budget, lambda: ticks.append(1))
+        whole, found = (
+            autoencoder.decoder(raw),
+            streamed_decode(autoencoder.decoder, raw, budget, lambda: ticks.append(1)),
+        )
     assert found.shape == whole.shape == (1, 3, 4 * size[0], 4 * size[1])
     assert float((found - whole).abs().max()) <= 1e-5 * float(whole.abs().max())
     assert len(ticks) >= 10
@@ -45,17 +49,17 @@ def test_a_decode_in_strips_is_the_whole_one(codec: Autoencoder, size: tuple[int
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("size", [(4, 4), (12, 28), (100, 36)])
-def test_an_encode_in_strips_is_the_whole_one(codec: Autoencoder, size: tuple[int, int], budget: float) -> None:
+def test_an_encode_in_strips_is_the_whole_one(autoencoder: KLAutoencoder, size: tuple[int, int], budget: float) -> None:
     x = torch.rand(1, 3, *size)
     with torch.no_grad():
-        whole, found = codec.encoder(x), streamed_encode(codec.encoder, x, budget)
+        whole, found = autoencoder.encoder(x), streamed_encode(autoencoder.encoder, x, budget)
     assert found.shape == whole.shape
     assert float((found - whole).abs().max()) <= 1e-5 * float(whole.abs().max())
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_bf16_rounds_no_more_than_one_pass(budget: float) -> None:
-    network = Autoencoder(PARAMS)
+    network = KLAutoencoder(PARAMS)
     randomize(network, seed=2)
     raw = torch.randn(1, 4, 12, 20, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
@@ -84,11 +88,11 @@ def test_a_convolution_of_doubled_pixels(size: tuple[int, int], bias: bool, patc
         torch.testing.assert_close(doubled.rows(first, last), whole[:, :, first:last], atol=1e-5, rtol=1e-5)
 
 
-def test_plain_tiles_are_not(codec: Autoencoder) -> None:
+def test_plain_tiles_are_not(autoencoder: KLAutoencoder) -> None:
     """What this is for: a tile with as much context as convolutions need is another picture all the same."""
     raw = torch.randn(1, 4, 8, 64)
     with torch.no_grad():
-        whole, tile = codec.decoder(raw), codec.decoder(raw[..., :40])
+        whole, tile = autoencoder.decoder(raw), autoencoder.decoder(raw[..., :40])
     assert float((whole[..., :32] - tile[..., :32]).abs().max()) > 1e-2 * float(whole.abs().max())
 
 
@@ -104,8 +108,8 @@ def test_statistics_of_parts_are_those_of_the_whole() -> None:
     assert torch.allclose(found.activation(norm)(x), expected, atol=1e-4)
 
 
-def test_what_it_cannot_stream_is_refused(codec: Autoencoder) -> None:
+def test_what_it_cannot_stream_is_refused(autoencoder: KLAutoencoder) -> None:
     with pytest.raises(AlloSR2Error, match="attention in the middle only; got Linear"):
         streamed_decode(torch.nn.Linear(1, 1), torch.randn(1, 4, 2, 2), 1.0)
     with pytest.raises(AlloSR2Error, match=r"expected one item .*; got \(2, 4, 2, 2\)"):
-        streamed_decode(codec.decoder, torch.randn(2, 4, 2, 2), 1.0)
+        streamed_decode(autoencoder.decoder, torch.randn(2, 4, 2, 2), 1.0)

@@ -30,7 +30,7 @@ def test_saved_bytes_are_the_tensors_the_backward_pass_needs() -> None:
 def test_flux1_dev_needs_what_its_parameters_say() -> None:
     plain, saving = measure(CONFIG, 1, checkpointing=False), measure(CONFIG, 1, checkpointing=True)
     assert plain.transformer == pytest.approx(2 * 11.9e9, rel=1e-2)  # bf16
-    assert plain.codec == pytest.approx(4 * 83.8e6, rel=1e-2)
+    assert plain.autoencoder == pytest.approx(4 * 83.8e6, rel=1e-2)
     rank = CONFIG.adapter.rank
     single = 38 * rank * ((3072 + 21504) + (15360 + 3072))
     double = 19 * 2 * rank * ((3072 + 9216) + (3072 + 3072) + (3072 + 12288) + (12288 + 3072))

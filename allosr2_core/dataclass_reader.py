@@ -1,0 +1,87 @@
+"""Frozen dataclasses from tables, as JSON and TOML give them: exactly their fields, each of its type."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from .errors import AlloSR2Error
+
+D = TypeVar("D")
+OnUnknown = Callable[[str, str], None]
+"""Called with the path of a table and a key that is none of its fields, which is refused next: it may say more."""
+
+
+def read_dataclass(kind: type[D], table: object, where: str, on_unknown: OnUnknown | None = None) -> D:
+    """An instance of `kind` from a table that states every field, also those with a default, and nothing else.
+
+    Nested dataclasses are tables in it, tuples are lists. Whole numbers are taken where a float is meant; floats must
+    be finite. Annotations other than these, `Literal` for one, are the dataclass's own business.
+
+    Args:
+        kind: a dataclass.
+        table: a mapping.
+        where: the path that messages begin with, e.g. a file's name.
+        on_unknown: see `OnUnknown`.
+
+    Raises:
+        AlloSR2Error: a key that is unknown or missing, a value of another type, or one that `kind` refuses.
+    """
+    if not isinstance(table, Mapping):
+        raise AlloSR2Error(f"{where}: expected a table; got {table!r}")
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in table:
+        if key not in names:
+            if on_unknown is not None:
+                on_unknown(where, key)
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+            raise AlloSR2Error(f"{where}: unknown key {key!r}; {hint}")
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise AlloSR2Error(f"{where}: missing {', '.join(missing)}")
+    values = {name: _value(hints[name], table[name], f"{where}.{name}", on_unknown) for name in names}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise AlloSR2Error(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str, on_unknown: OnUnknown | None) -> Any:
+    """A value as its annotation asks for it."""
+    if dataclasses.is_dataclass(hint):
+        return read_dataclass(hint, value, where, on_unknown)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType and types.NoneType in arguments:
+        (hint,) = (argument for argument in arguments if argument is not types.NoneType)
+        return None if value is None else _value(hint, value, where, on_unknown)
+    if origin is tuple:
+        return _tuple(arguments, value, where, on_unknown)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise AlloSR2Error(f"{where}: expected a table; got {value!r}")
+        return {key: _value(arguments[1], part, f"{where}.{key}", on_unknown) for key, part in value.items()}
+    return _plain(hint, value, where) if hint in (bool, int, float, str) else value
+
+
+def _tuple(kinds: tuple[Any, ...], value: Any, where: str, on_unknown: OnUnknown | None) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise AlloSR2Error(f"{where}: expected a list; got {value!r}")
+    kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+    if len(kinds) != len(value):
+        raise AlloSR2Error(f"{where}: expected {len(kinds)} values; got {value!r}")
+    return tuple(_value(kind, part, where, on_unknown) for kind, part in zip(kinds, value, strict=True))
+
+
+def _plain(kind: type, value: Any, where: str) -> Any:
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise AlloSR2Error(f"{where}: expected {kind.__name__}; got {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise AlloSR2Error(f"{where}: expected a finite number; got {value!r}")
+    return kind(value)

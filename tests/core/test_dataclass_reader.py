@@ -1,0 +1,87 @@
+"""Tables become dataclasses, or an error says where and why not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from allosr2_core.dataclass_reader import read_dataclass
+from allosr2_core.errors import AlloSR2Error
+
+
+@dataclass(frozen=True)
+class Inner:
+    sizes: tuple[int, ...]
+    range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("expected a size; got none")
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    inner: Inner
+    weights: dict[str, float]
+    anything: Mapping[str, Any]
+    ratio: float | None = 1.0
+
+
+TABLE: dict[str, Any] = {
+    "count": 1,
+    "inner": {"sizes": [3, 4], "range": [0, 0.5]},
+    "weights": {"a": 2},
+    "anything": {"b": [1, "x"]},
+    "ratio": None,
+}
+
+
+def test_a_table_becomes_what_it_describes() -> None:
+    read = read_dataclass(Outer, TABLE, "file")
+    assert read == Outer(1, Inner((3, 4), (0.0, 0.5)), {"a": 2.0}, {"b": [1, "x"]}, None)
+    assert type(read.weights["a"]) is float and type(read.inner.range[0]) is float
+    assert read_dataclass(Outer, TABLE | {"ratio": 3}, "file").ratio == 3.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"counts": 1}, "file: unknown key 'counts'; did you mean 'count'?"),
+        ({"zzz": 1}, "file: unknown key 'zzz'; known keys: count, inner, weights, anything, ratio"),
+        ({"count": 1.0}, "file.count: expected int; got 1.0"),
+        ({"count": True}, "file.count: expected int; got True"),
+        ({"ratio": "x"}, "file.ratio: expected float; got 'x'"),
+        ({"ratio": float("inf")}, "file.ratio: expected a finite number; got inf"),
+        ({"inner": 5}, "file.inner: expected a table; got 5"),
+        ({"anything": 5}, "file.anything: expected a table; got 5"),
+        ({"weights": {"a": "x"}}, "file.weights.a: expected float; got 'x'"),
+        ({"inner": {"sizes": [3, "4"], "range": [0, 1]}}, "file.inner.sizes: expected int; got '4'"),
+        ({"inner": {"sizes": "34", "range": [0, 1]}}, "file.inner.sizes: expected a list; got '34'"),
+        ({"inner": {"sizes": [3], "range": [0]}}, "file.inner.range: expected 2 values; got [0]"),
+        ({"inner": {"sizes": [], "range": [0, 1]}}, "file.inner: expected a size; got none"),
+        ({"inner": {"sizes": [3]}}, "file.inner: missing range"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_by_its_path(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(AlloSR2Error) as refused:
+        read_dataclass(Outer, TABLE | change, "file")
+    assert str(refused.value) == message
+
+
+def test_a_field_with_a_default_must_be_stated() -> None:
+    with pytest.raises(AlloSR2Error, match="^file: missing ratio$"):
+        read_dataclass(Outer, {key: value for key, value in TABLE.items() if key != "ratio"}, "file")
+
+
+def test_a_caller_may_say_more_of_an_unknown_key() -> None:
+    def told(where: str, key: str) -> None:
+        if key == "old":
+            raise AlloSR2Error(f"{where}: {key} is called sizes")
+
+    with pytest.raises(AlloSR2Error, match=r"^file\.inner: old is called sizes$"):
+        read_dataclass(Outer, TABLE | {"inner": {"old": 1}}, "file", told)
+    with pytest.raises(AlloSR2Error, match="did you mean 'sizes'"):
+        read_dataclass(Outer, TABLE | {"inner": {"size": 1}}, "file", told)

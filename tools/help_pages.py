@@ -1,0 +1,73 @@
+"""What `UpscaleOptions` say, on the nodes' help pages and in the English texts: `python tools/help_pages.py`.
+
+Writes the lines of web/docs and the tooltips of locales/en that belong to an option. With --check it only says which
+files differ, and its exit code is 1 then.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from allosr2_core.options import DEFAULTS, OPTIONS, Option  # noqa: E402
+
+OPTIONS_OF = {
+    "AlloSR2OneStepUpscale": ("scale", "long_edge", "t", "realism", "tile", "overlap", "shifted"),
+    "TiledDecode": ("color",),
+}
+"""Node -> the options among its inputs that mean there what they mean everywhere."""
+ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
+
+
+def help_line(name: str, option: Option) -> str:
+    """A line of a help page's list of inputs."""
+    default = DEFAULTS[name]
+    if option.slider is not None:
+        limits = f"{option.slider.least:g} to {option.slider.most:g}, default {default or 0:g}"
+    else:
+        limits = "optional" if default is None else f"default {'off' if default is False else default}"
+    return f"- **{option.node_name or name}** ({limits}): {option.help_page}"
+
+
+def help_page(node: str, text: str) -> str:
+    """A help page with the lines of its options as they should be. ValueError where one has no line."""
+    for name in OPTIONS_OF[node]:
+        option = OPTIONS[name]
+        line, count = re.compile(rf"^- \*\*{option.node_name or name}\*\* .*$", re.M), 0
+        text, count = line.subn(lambda _, n=name, o=option: help_line(n, o), text)
+        if count != 1:
+            raise ValueError(f"{node}.md: expected one line for {name}; got {count}")
+    return text
+
+
+def english(text: str) -> str:
+    """The English texts with the tooltips of options as they should be."""
+    nodes = json.loads(text)
+    for node, names in OPTIONS_OF.items():
+        for name in names:
+            nodes[node]["inputs"][OPTIONS[name].node_name or name]["tooltip"] = OPTIONS[name].tooltip
+    return json.dumps(nodes, indent=2, ensure_ascii=False) + "\n"
+
+
+def main(argv: list[str]) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args(argv).check
+    pages = {ROOT / "web" / "docs" / f"{node}.md": node for node in OPTIONS_OF}
+    texts = {path: help_page(node, path.read_text(encoding="utf-8")) for path, node in pages.items()}
+    texts[ENGLISH] = english(ENGLISH.read_text(encoding="utf-8"))
+    other = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+    for path in other:
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+        if not check:
+            path.write_text(texts[path], encoding="utf-8")
+    return 1 if check and other else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
