@@ -1,0 +1,163 @@
+"""Discriminators: a U-Net on pixels, and small heads on the features of a frozen network.
+
+Both score pictures position by position, above 0 for a photograph. Their convolutions are divided by their largest
+singular value (Miyato et al. 2018), which keeps the slope that the generator descends in bounds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from allosr2_core.errors import AlloSR2Error
+
+from ..perceptual.distances import HED_DEPTH
+from ..perceptual.networks import FeatureTrunk, load_efficientnet, load_hed_vgg
+
+SLOPE = 0.2
+"""Of the leaky rectifiers below 0."""
+FIRST_ITERATIONS = 15
+"""Power iterations on fresh weights; afterwards one for every update is enough."""
+SMALLEST = 32
+"""Side of the picture that a feature network's widths are read off, px."""
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution without bias, divided by its largest singular value as a matrix [out, in * kh * kw].
+
+    The singular vectors are buffers, and only `iterate` changes them: a step in several passes, or on several
+    processes, sees one and the same weight.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, width_in: int, width_out: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(width_in, width_out, kernel, stride, padding=(kernel - 1) // 2, bias=False)
+        self.register_buffer("left", F.normalize(torch.randn(width_out, 1, 1, 1), dim=0))
+        self.register_buffer("right", torch.zeros(1, width_in, kernel, kernel))
+        self.iterate(FIRST_ITERATIONS)
+
+    @torch.no_grad()
+    def iterate(self, times: int = 1) -> None:
+        """Bring the singular vectors nearer to those of the weight as it is."""
+        for _ in range(times):
+            right = (self.weight * self.left).sum(dim=0, keepdim=True)
+            self.right.copy_(right / right.norm().clamp(min=1e-12))
+            left = (self.weight * self.right).sum(dim=(1, 2, 3), keepdim=True)
+            self.left.copy_(left / left.norm().clamp(min=1e-12))
+
+    def normalised(self) -> Tensor:
+        """The weight, divided."""
+        return self.weight / (self.weight * (self.left * self.right)).sum()  # no product that autocast makes bf16
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, self.normalised(), None, self.stride, self.padding)
+
+
+class Discriminator(nn.Module, ABC):
+    """Scores pictures in two halves: what is frozen (`views`), and what is trained (`forward`)."""
+
+    shifted = False
+    """Whether pictures should be shifted at random before it sees them (`allosr2_core.losses.perceptual.shift`)."""
+
+    def views(self, pictures: Tensor) -> list[Tensor]:
+        """What it looks at, of pictures [B, 3, H, W] in [-1, 1]; differentiable, without trained weights."""
+        return [pictures]
+
+    @abstractmethod
+    def forward(self, views: list[Tensor]) -> list[Tensor]:
+        """`views` -> maps of scores, each [B, 1, h, w]."""
+
+    def iterate(self) -> None:
+        """To be called after every update of the weights (`SpectralConv2d.iterate`)."""
+        for module in self.modules():
+            if isinstance(module, SpectralConv2d):
+                module.iterate()
+
+
+class UNetDiscriminator(Discriminator):
+    """The U-Net of Real-ESRGAN (Wang et al. 2021, section 3.3) -> one map of scores of the pictures' size.
+
+    Three strided convolutions halve the size and double the width; on the way back the picture is enlarged
+    bilinearly, convolved, and what was skipped is added. Sides must be multiples of 8 px.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = [channels, 2 * channels, 4 * channels, 8 * channels]
+        coarser = list(zip(widths, widths[1:], strict=False))
+        self.conv_in = nn.Conv2d(3, channels, 3, padding=1)
+        self.down = nn.ModuleList(SpectralConv2d(fine, coarse, 4, stride=2) for fine, coarse in coarser)
+        self.up = nn.ModuleList(SpectralConv2d(coarse, fine, 3) for fine, coarse in reversed(coarser))
+        self.last = nn.ModuleList(SpectralConv2d(channels, channels, 3) for _ in range(2))
+        self.conv_out = nn.Conv2d(channels, 1, 3, padding=1)
+
+    def forward(self, views: list[Tensor]) -> list[Tensor]:
+        (x,) = views
+        if x.shape[-2] % 8 or x.shape[-1] % 8:
+            raise AlloSR2Error(f"expected pictures for the U-Net with sides of multiples of 8 px; got {tuple(x.shape)}")
+        x = F.leaky_relu(self.conv_in(x), SLOPE)
+        skipped = []
+        for conv in self.down:
+            skipped.append(x)
+            x = F.leaky_relu(conv(x), SLOPE)
+        for conv, skip in zip(self.up, reversed(skipped), strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = F.leaky_relu(conv(x), SLOPE) + skip
+        for conv in self.last:
+            x = F.leaky_relu(conv(x), SLOPE)
+        return [self.conv_out(x)]
+
+
+class FeatureDiscriminator(Discriminator):
+    """Three small convolutions on each feature map of a frozen network -> a map of scores for each.
+
+    Each feature map is divided by its root mean square over the picture, for networks differ in the size of theirs.
+    """
+
+    shifted = True
+
+    def __init__(self, network: FeatureTrunk, channels: int) -> None:
+        super().__init__()
+        self.network = network
+        with torch.no_grad():
+            widths = [feature.shape[1] for feature in network.features(torch.zeros(1, 3, SMALLEST, SMALLEST))]
+        self.heads = nn.ModuleList(self._head(width, channels) for width in widths)
+
+    @staticmethod
+    def _head(width: int, channels: int) -> nn.Module:
+        rectifier = nn.LeakyReLU(SLOPE)
+        convs = SpectralConv2d(width, channels, 1), SpectralConv2d(channels, channels, 3)
+        return nn.Sequential(convs[0], rectifier, convs[1], rectifier, nn.Conv2d(channels, 1, 1))
+
+    def views(self, pictures: Tensor) -> list[Tensor]:
+        features = self.network.features(pictures.mul(0.5).add(0.5))
+        return [x / x.float().square().mean(dim=(1, 2, 3), keepdim=True).add(1e-12).sqrt().to(x) for x in features]
+
+    def forward(self, views: list[Tensor]) -> list[Tensor]:
+        return [head(view) for head, view in zip(self.heads, views, strict=True)]
+
+
+DISCRIMINATORS: dict[str, Callable[[int, Path], Discriminator]] = {
+    "unet": lambda channels, root: UNetDiscriminator(channels),
+    "lite0": lambda channels, root: FeatureDiscriminator(load_efficientnet("lite0", root, smooth=True), channels),
+    "vgg": lambda channels, root: FeatureDiscriminator(load_hed_vgg(root, smooth=True, stages=HED_DEPTH), channels),
+}
+"""By the names that configurations use. "lite0": EfficientNet-Lite0; "vgg": VGG16 of the HED edge detector. Both with
+the smooth strides and pools of the losses, or the generator would paint what the published ones are blind to."""
+
+
+def build_discriminator(name: str, channels: int, root: Path) -> Discriminator:
+    """A discriminator with fresh trained weights, by its configured name; feature networks are fetched into `root`.
+
+    AlloSR2Error for another name.
+    """
+    if name not in DISCRIMINATORS:
+        raise AlloSR2Error(f"expected a discriminator of {', '.join(map(repr, DISCRIMINATORS))}; got {name!r}")
+    return DISCRIMINATORS[name](channels, root)
