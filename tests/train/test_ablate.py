@@ -13,7 +13,8 @@ from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, wr
 from train.__main__ import main
 from train.config import load_config
 from train.studies import ablate
-from train.studies.ablate import START_KEYS, collect, load_ablation, table, variant_config
+from train.studies.ablate import collect, load_ablation, table, variant_config
+from train.studies.variant_stage import START_KEYS
 
 SHIPPED = Path("train/ablation.toml")
 
