@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import AlloSR2Error
@@ -12,6 +12,7 @@ from ..pipeline import Pipeline
 from .mask import load_mask
 from .paths import Inputs
 from .picture import Worker
+from .processes import Processes
 from .progress import Progress
 from .report import DONE, FAILED, SKIPPED, Record, Totals, check_json_file, json_report, write_json
 from .settings import OutputSettings, Talk
@@ -33,46 +34,56 @@ class Request:
 
 
 def upscale_pictures(request: Request, load_upscaler: Callable[[], Pipeline]) -> bool:
-    """Restore every picture of a request; whether all went well.
+    """Restore every picture of a request, or this process's share of them; whether all went well.
 
     What the headers already rule out is said first. load_upscaler is called once, when there is work. Raises
     AlloSR2Error, before any work, for what concerns all pictures.
     """
-    mask_1HW = None if request.mask is None else load_mask(request.mask, request.inputs)
-    others = (request.checkpoint, *(() if request.mask is None else (Path(request.mask),)))
-    plan = survey(request.inputs, request.settings, request.output, others)
+    with Processes() as processes:
+        others = (request.checkpoint, *(() if request.mask is None else (Path(request.mask),)))
+        mask_1HW = None if request.mask is None else load_mask(request.mask, request.inputs)
+        plan = processes.from_first(lambda: _plan(request, processes, others))
+        mine = [plan.planned[index] for index in processes.share([each.work for each in plan.planned])]
+        if processes.count == 1:
+            mine = list(plan.planned)  # in the order of the inputs
+        upscaler = load_upscaler() if mine else None
+        shown = processes.first and not request.talk.quiet
+        progress = Progress(sys.stderr, len(mine), sum(each.work for each in mine), enabled=shown)
+        run = _Run(request, plan, progress, processes)
+        try:
+            run.begin()
+            if upscaler is not None:
+                worker = Worker(upscaler, request.settings, request.output, mask_1HW, progress)
+                for planned in mine:
+                    run.do(planned, worker)
+        except KeyboardInterrupt:
+            progress.clear()
+            run.write_json(interrupted=True)
+            raise
+        return run.finish()
+
+
+def _plan(request: Request, processes: Processes, others: tuple[Path, ...]) -> Survey:
+    """What there is to do. Where several processes share it, results that exist are left alone."""
+    output = replace(request.output, skip_existing=True) if processes.count > 1 else request.output
+    plan = survey(request.inputs, request.settings, output, others)
     if request.talk.json_file is not None:
         check_json_file(request.talk.json_file, plan.pairs, others)
-    upscaler = load_upscaler() if plan.planned else None
-    progress = Progress(
-        sys.stderr, len(plan.planned), sum(each.work for each in plan.planned), enabled=not request.talk.quiet
-    )
-    run = _Run(request, plan, progress)
-    if upscaler is None:
-        run.begin()
-        return run.finish()
-    worker = Worker(upscaler, request.settings, request.output, mask_1HW, progress)
-    try:
-        run.begin()
-        for planned in plan.planned:
-            run.do(planned, worker)
-    except KeyboardInterrupt:
-        progress.clear()
-        run.write_json(interrupted=True)
-        raise
-    return run.finish()
+    return plan
 
 
 class _Run:
     """One call of `upscale` under way: its records so far, and the streams it speaks on."""
 
-    def __init__(self, request: Request, plan: Survey, progress: Progress) -> None:
-        self.request, self.plan, self.progress = request, plan, progress
+    def __init__(self, request: Request, plan: Survey, progress: Progress, processes: Processes) -> None:
+        self.request, self.plan, self.progress, self.processes = request, plan, progress, processes
         self.started = time.perf_counter()
         self.records: list[Record] = []
 
     def begin(self) -> None:
-        """Say what was left out, and what cannot be done or need not be."""
+        """Say what was left out, and what cannot be done or need not be; one process does."""
+        if not self.processes.first:
+            return
         for reason, paths in (
             ("no picture by the suffix", self.request.inputs.others),
             ("a link to a folder", self.request.inputs.links),
@@ -105,11 +116,19 @@ class _Run:
             self.progress.end(finished)
 
     def finish(self) -> bool:
-        """Say the summary and write it as JSON; whether all went well."""
+        """Say the summary of all processes and write it as JSON; whether all went well, the same in each of them."""
         self.progress.clear()
+        good = True
+        try:
+            self.records = [record for records in self.processes.gathered(self.records) for record in records]
+        except AlloSR2Error as error:  # this process's own results are there
+            self._write(sys.stderr.write, f"error: {error}")
+            good = False
+        good = good and all(record.status != FAILED for record in self.records)
+        if not self.processes.first:
+            return good
         self._say(self._totals().line())
-        written = self.write_json(interrupted=False)
-        return written and all(record.status != FAILED for record in self.records)
+        return self.write_json(interrupted=False) and good
 
     def write_json(self, interrupted: bool) -> bool:
         """Write the summary as JSON, if one is asked for; whether that went well."""
