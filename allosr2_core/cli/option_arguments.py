@@ -8,12 +8,14 @@ from typing import Any
 
 from ..options import DEFAULTS, OPTIONS, Option, UpscaleOptions, number_type
 
+SIZES = {"scale", "long_edge"}
+
 
 def add_options(parser: ArgumentParser, names: Sequence[str] = tuple(OPTIONS)) -> None:
     """One argument for each of the named fields of `UpscaleOptions`; a size is given in one way only."""
-    size = parser.add_mutually_exclusive_group()
+    size = parser.add_mutually_exclusive_group() if set(names) & SIZES else parser
     for name in names:
-        group = size if name in ("scale", "long_edge") else parser
+        group = size if name in SIZES else parser
         group.add_argument(f"--{name.replace('_', '-')}", **_argument(name, OPTIONS[name], number_type(name)))
 
 
