@@ -1,8 +1,8 @@
 """Feature distance under random sub-pixel shifts.
 
-A strided trunk sees some pixel phases better than others, and a network trained against it alone learns to paint the
+A strided network sees some pixel phases better than others, and a network trained against it alone learns to paint the
 phases it cannot see: the 4-px lattice of one-step systems. Both pictures are therefore shifted by the same random
-fraction of a pixel before the features are taken, and trunks take turns (the trainer's choice).
+fraction of a pixel before the features are taken, and networks take turns (the trainer's choice).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shift(x: Tensor, dy: float, dx: float) -> Tensor:
 
 
 def feature_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of |fx - fy|_1 / |fy|_1, for trunks without weights of their own for a distance.
+    """Mean over layers of |fx - fy|_1 / |fy|_1, for networks without weights of their own for a distance.
 
     Each layer is scaled as a whole. Normalising every position, as LPIPS does, makes flat areas count as much as
     detail: with EfficientNet-Lite0 the gradient on pixels was six times larger for it and drowned the other terms.
@@ -93,9 +93,9 @@ class _Texture(torch.autograd.Function):
 def texture_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
     """1 - mean similarity of each channel's mean (texture) and covariance (structure) over the picture.
 
-    The form of DISTS (Ding et al. 2020) with equal weights, for trunks without published ones. Means ask for the right
-    amount of texture and not for its place, which a distance position by position answers with a blur. Differentiable
-    in `features_x` alone, once.
+    The form of DISTS (Ding et al. 2020) with equal weights, for networks without published ones. Means ask for the
+    right amount of texture and not for its place, which a distance position by position answers with a blur.
+    Differentiable in `features_x` alone, once.
     """
     similarities = [_Texture.apply(x, y.detach()) for x, y in zip(features_x, features_y, strict=True)]
     return 1.0 - torch.stack(similarities).mean()

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ...downloads.wheels import ensure
-from .base import FeatureTrunk, blurred, check_image
+from .base import FeatureNetwork, blurred, check_image
 from .frozen import FrozenConv2d
 
 # (kernel, stride, expansion) of the first five stages of EfficientNet-Lite (Tan & Le 2019, table 1, without
@@ -70,7 +70,7 @@ class InvertedResidual(nn.Module):
         return x_BCHW + h if self.residual else h
 
 
-class EfficientNetLite(FeatureTrunk):
+class EfficientNetLite(FeatureNetwork):
     """First stages of EfficientNet-Lite0 or -Lite2. features(x) -> 4 maps, at 1/2, 1/4, 1/8 and 1/16 of the size.
 
     `smooth`: strides are preceded by a blur (Zhang 2019), with the same weights. As published, the first layer takes

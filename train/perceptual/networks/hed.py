@@ -11,14 +11,14 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 
 from ...downloads.wheels import ensure
-from .base import VGG16_STAGES, FeatureTrunk, check_image
+from .base import VGG16_STAGES, FeatureNetwork, check_image
 from .frozen import FrozenConv2d
 from .pooling import root_mean_square
 
 HED_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # 0..255, Caffe's VGG16 mean as HED uses it
 
 
-class HEDVGG16(FeatureTrunk):
+class HEDVGG16(FeatureNetwork):
     """VGG16 convolutions as fine-tuned by the HED edge detector (Xie & Tu 2015). features(x) -> relu1_2 .. relu5_3.
 
     `smooth`: pools by root mean square instead of the maximum, for training against (see `STLPIPS`).

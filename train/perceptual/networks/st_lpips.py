@@ -11,7 +11,7 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 
 from ...downloads.wheels import ensure
-from .base import VGG16_STAGES, FeatureTrunk, binomial, blurred, check_image
+from .base import VGG16_STAGES, FeatureNetwork, binomial, blurred, check_image
 from .frozen import FrozenConv2d
 from .pooling import blur_pool, root_mean_square
 from .unit_distance import unit_distance
@@ -108,7 +108,7 @@ class InputScaling(nn.Module):
         return (x_BCHW - self.shift) / self.scale
 
 
-class STLPIPS(FeatureTrunk):
+class STLPIPS(FeatureNetwork):
     """Shift-tolerant LPIPS. forward(x, y) -> (B,), 0 = same picture, lower = closer; differentiable in x and y.
 
     Module names follow the published state dict, so it loads strictly. "alex_l2" and "vgg_l2" are not the published
@@ -119,7 +119,7 @@ class STLPIPS(FeatureTrunk):
     def __init__(self, net: STNet) -> None:
         super().__init__()
         if net not in get_args(STNet):
-            raise AlloSR2Error(f"ST-LPIPS trunk must be {' or '.join(map(repr, get_args(STNet)))}, got {net!r}")
+            raise AlloSR2Error(f"ST-LPIPS network must be {' or '.join(map(repr, get_args(STNet)))}, got {net!r}")
         slices = (_vgg_slices if net.startswith("vgg") else _alex_slices)(smooth=net.endswith("_l2"))
         widths = (64, 128, 256, 512, 512) if net.startswith("vgg") else (64, 192, 384, 256, 256)
         self.scaling_layer = InputScaling()
