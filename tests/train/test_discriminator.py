@@ -16,10 +16,10 @@ from train.models.discriminator import (
     UNetDiscriminator,
     build_discriminator,
 )
-from train.perceptual.networks import FeatureNetwork
+from train.perceptual.networks import FeatureTrunk
 
 
-class TwoLevels(FeatureNetwork):
+class TwoLevels(FeatureTrunk):
     """In the place of a published network: features of very different size, at 1 and at 1/2."""
 
     def __init__(self) -> None:
