@@ -33,6 +33,7 @@ from .networks.autoencoders import Autoencoder
 from .networks.registry import VelocityNetwork
 from .options import DEFAULT_OVERLAP, UpscaleOptions
 from .options import check as check_option
+from .precision import computed_in
 from .snr import SNRHead, log_rho
 from .start_time import estimate_t, predicted_power
 from .tiling.blended import apply_plan
@@ -66,18 +67,20 @@ def prepare(
     long_edge: int | None = None,
     mask: Tensor | None = None,
 ) -> Target:
-    """Images [B, H, W, 1, 3 or 4] in [0, 1] and the size of their results, as the other parts take them.
+    """Images [B, H, W, 1, 3 or 4] in [0, 1] and the size of their results, as the other parts take them: in fp32.
 
-    The result is exactly round(H scale) x round(W scale), or has the long edge. mask: see `finish.Target`. Raises
-    AlloSR2Error for NaN pixels, impossible sizes and masks that do not fit.
+    Image and mask may have any floating-point type. The result is exactly round(H scale) x round(W scale), or has the
+    long edge. mask: see `finish.Target`. Raises AlloSR2Error for NaN pixels, impossible sizes, unfit masks.
     """
     if not bool(torch.isfinite(image).all()):
         raise AlloSR2Error("expected an image of finite pixels in 0..1; it has NaN or infinite values")
-    rgb, alpha = split_alpha(image)
+    rgb, alpha = split_alpha(image.float())
     layout = Layout.of(rgb.shape[1], rgb.shape[2], config, scale=scale, long_edge=long_edge)
     filled = rgb if alpha is None else fill_hidden(rgb, alpha)
     source = resize_bicubic(filled, layout.source_height, layout.source_width)
-    alpha, mask = (None if part is None else part.clone() for part in (alpha, mask))  # what is kept is nobody else's
+    alpha, mask = (
+        None if part is None else part.to(torch.float32, copy=True) for part in (alpha, mask)
+    )  # what is kept is nobody else's
     return Target(layout, source, alpha, mask)
 
 
@@ -216,11 +219,20 @@ class Pipeline:
     config: AlloSR2Config
     backend: Backend
     head: SNRHead | None
+    dtype: torch.dtype = torch.float32
+    """What the velocity network computes in; pictures and latents are fp32."""
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, strength: float = 1.0) -> Pipeline:
-        """Build every network of a standalone checkpoint on the CPU in fp32."""
-        return cls._of(checkpoint, checkpoint.build_network(strength), checkpoint.build_autoencoder(strength))
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, strength: float = 1.0, dtype: torch.dtype = torch.float32
+    ) -> Pipeline:
+        """Build every network of a standalone checkpoint on the CPU, to compute in `dtype` as far as it can."""
+        network, autoencoder = checkpoint.build_network(strength), checkpoint.build_autoencoder(strength)
+        head = checkpoint.build_snr_head()
+        for part in (network, autoencoder, head):
+            if part is not None:
+                part.compute_in(dtype)
+        return cls._of(checkpoint.config, network, autoencoder, head)
 
     @classmethod
     def from_adapter(
@@ -228,7 +240,7 @@ class Pipeline:
     ) -> Pipeline:
         """Put an adapter on its base's networks (`bases.read_base`), which get its branches and its empty prompt.
 
-        Raises AlloSR2Error when the adapter brings no empty prompt.
+        They compute in the types they come in. Raises AlloSR2Error when the adapter brings no empty prompt.
         """
         if checkpoint.null is None:
             raise AlloSR2Error("expected an adapter with an empty prompt (null.context, null.pooled); it has none")
@@ -238,20 +250,21 @@ class Pipeline:
             if tensors := checkpoint.group(group):
                 lora.import_lora(part, {name: value.float() for name, value in tensors.items()}, prefix)
                 lora.set_scale(part, strength)
-        return cls._of(checkpoint, network, autoencoder)
+        return cls._of(checkpoint.config, network, autoencoder, checkpoint.build_snr_head())
 
     @classmethod
-    def _of(cls, checkpoint: Checkpoint, velocity: VelocityFn, autoencoder: Autoencoder) -> Pipeline:
-        config = checkpoint.config
+    def _of(
+        cls, config: AlloSR2Config, network: VelocityNetwork, autoencoder: Autoencoder, head: SNRHead | None
+    ) -> Pipeline:
         scale, shift = config.latent_scale, config.latent_shift
         backend = Backend(
             encode=lambda pixels: autoencoder.scaled_encode(pixels, scale, shift),
-            velocity=velocity,
+            velocity=network,
             decode=lambda z: autoencoder.scaled_decode(z, scale, shift),
             encoder_radius=autoencoder.encoder_radius,
             decoder_radius=autoencoder.decoder_radius,
         )
-        return cls(config=config, backend=backend, head=checkpoint.build_snr_head())
+        return cls(config=config, backend=backend, head=head, dtype=computed_in(network.adapted))
 
     @torch.inference_mode()
     def upscale(

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from .errors import AlloSR2Error
 from .flow import rms, t_from_rho
+from .networks.activation import silu_of_own
+from .precision import convert_convolutions
 from .tiling.exact import exact_tiles, window_of
 
 TILE = 16
-"""Side, in cells of its map, of the tiles that the head takes a whole picture in by."""
+"""Side, in cells of its map, of the tiles that the head takes a whole picture in by; 24 where values have two bytes."""
 LAST_RADIUS = 2
 """Cells around one that the layers after the features see."""
 
@@ -56,7 +58,7 @@ class HeadBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        return self.conv2(silu_of_own(self.conv1(F.silu(x)))).add_(x)
 
 
 class SNRHead(nn.Module):
@@ -74,6 +76,10 @@ class SNRHead(nn.Module):
         self.last = HeadBlock(c)
         self.out = nn.Conv2d(c, 1, 1)
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Convert the convolutions' weights once; the summary and the last layer, which give the number, stay fp32."""
+        convert_convolutions(self, dtype, keep=(self.out,))
+
     @property
     def downscale(self) -> int:
         """Latent cells along one side of a cell of the map."""
@@ -88,7 +94,8 @@ class SNRHead(nn.Module):
     def log_power(self, z_lr: Tensor) -> Tensor:
         """log of the local mean squared error, [B, 1, h', w'], h' = ceil(h / 2^levels)."""
         h = self.features(z_lr)
-        return self._from_summary(h, self._summary(h.mean(dim=(2, 3)), h.square().mean(dim=(2, 3))))
+        means_BC = h.mean(dim=(2, 3), dtype=torch.float32), h.float().square().mean(dim=(2, 3))
+        return self._from_summary(h, self._summary(*means_BC))
 
     def features(self, z_lr: Tensor) -> Tensor:
         """z_L -> [B, hidden, h', w']: the part that sees no more than its surroundings."""
@@ -96,16 +103,17 @@ class SNRHead(nn.Module):
             raise AlloSR2Error(
                 f"expected z_L of shape [B, {self.params.latent_channels}, h, w]; got {tuple(z_lr.shape)}"
             )
-        h = self.conv_in(z_lr)
+        h = self.conv_in(z_lr.to(self.conv_in.weight.dtype))
         for shrink, block in zip(self.shrink, self.blocks, strict=True):
-            h = block(shrink(F.silu(h)))
+            h = block(shrink(silu_of_own(h)))
         return h
 
     def _summary(self, mean_BC: Tensor, power_BC: Tensor) -> Tensor:
         return self.summary(torch.cat([mean_BC, power_BC.add(1e-6).sqrt()], dim=1))[:, :, None, None]
 
     def _from_summary(self, h: Tensor, summary_BC11: Tensor) -> Tensor:
-        return self.out(F.silu(self.last(h + summary_BC11))).float().clamp(-14.0, 6.0)
+        h = self.last((h + summary_BC11).to(self.last.conv1.weight.dtype))
+        return self.out(silu_of_own(h).to(self.out.weight.dtype)).float().clamp(-14.0, 6.0)
 
     def features_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h', w') of the features of a latent of this size."""
@@ -116,15 +124,20 @@ class SNRHead(nn.Module):
         channels, height, width = self.features_shape(*z_1Chw.shape[2:])
         h = z_1Chw.new_empty((1, channels, height, width)) if features_1Chw is None else features_1Chw
         sums_2C = torch.zeros(2, channels, dtype=torch.float64, device=h.device)
-        window, scale = window_of(z_1Chw), 1.0 / self.downscale
-        for rows, cols, part in exact_tiles(self.features, window, height, width, TILE, self.radius, scale):
+        window, scale, side = (
+            window_of(z_1Chw),
+            1.0 / self.downscale,
+            TILE if self.conv_in.weight.element_size() > 2 else TILE * 3 // 2,
+        )
+        for rows, cols, part in exact_tiles(self.features, window, height, width, side, self.radius, scale):
             h[:, :, rows, cols] = part
-            sums_2C += torch.stack([part, part.square()]).sum(dim=(1, 3, 4), dtype=torch.float64)
+            values = part.float()
+            sums_2C += torch.stack([values, values.square()]).sum(dim=(1, 3, 4), dtype=torch.float64)
         mean_C, power_C = (sums_2C / (height * width)).to(h)
         summary_BC11 = self._summary(mean_C[None], power_C[None])
         result = h.new_empty((1, 1, height, width), dtype=torch.float32)
         for rows, cols, part in exact_tiles(
-            lambda window: self._from_summary(window, summary_BC11), window_of(h), height, width, TILE, LAST_RADIUS, 1.0
+            lambda window: self._from_summary(window, summary_BC11), window_of(h), height, width, side, LAST_RADIUS, 1.0
         ):
             result[:, :, rows, cols] = part
         return result

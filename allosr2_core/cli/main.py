@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from .. import precision
 from ..bases.registry import read_base
 from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
@@ -78,6 +79,14 @@ def build_parser() -> argparse.ArgumentParser:
     upscale.add_argument("--checkpoint", type=Path, help=f"a .safetensors file (default: {EMBEDDED_NAME})")
     upscale.add_argument("--transformer", type=Path, metavar="FILE", help="for an adapter: its base's transformer")
     upscale.add_argument("--vae", type=Path, metavar="FILE", help="for an adapter: its base's VAE")
+    upscale.add_argument(
+        "--dtype",
+        choices=precision.WORDS,
+        default=precision.AUTO,
+        help="what the networks compute in. fp32: the exact values. auto: bf16 where the processor has matrix units "
+        "for it (AMX), about three times as fast and some 65 dB from the exact values; fp32 elsewhere "
+        f"(default {precision.AUTO})",
+    )
     upscale.add_argument(
         "--threads", type=types.whole(1), metavar="N", help="processor threads (default: torch decides)"
     )
@@ -145,22 +154,26 @@ def _run_upscale(options: argparse.Namespace) -> int:
         talk=Talk(quiet=options.quiet, json=options.json),
         mask=options.mask,
         checkpoint=checkpoint,
+        dtype=options.dtype,
     )
-    good = upscale_pictures(request, lambda: _upscaler(load_checkpoint(checkpoint), options.transformer, options.vae))
+    dtype = precision.dtype_of(options.dtype, torch.device("cpu"))
+    good = upscale_pictures(
+        request, lambda: _upscaler(load_checkpoint(checkpoint), options.transformer, options.vae, dtype)
+    )
     return OK if good else SOME_FAILED
 
 
-def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None) -> Pipeline:
+def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None, dtype: torch.dtype) -> Pipeline:
     """The networks of a standalone checkpoint, or of an adapter on the files of its base."""
     if checkpoint.config.adapter:
         if transformer is None or vae is None:
             raise AlloSR2Error(
                 f"expected --transformer FILE and --vae FILE: the checkpoint is an adapter for {checkpoint.config.base}"
             )
-        return Pipeline.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae))
+        return Pipeline.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae, dtype))
     if transformer is not None or vae is not None:
         raise AlloSR2Error("expected no --transformer and no --vae: the checkpoint has its own")
-    return Pipeline.from_checkpoint(checkpoint)
+    return Pipeline.from_checkpoint(checkpoint, dtype=dtype)
 
 
 def _complain(message: str) -> None:

@@ -28,6 +28,8 @@ class Record:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     error: str | None = None
+    dtype: str | None = None
+    """What its networks computed in, where it was done."""
 
     def line(self) -> str:
         """One line on a result."""
@@ -37,7 +39,7 @@ class Record:
             text += f"  {header.width}x{header.height} -> {self.planned.width}x{self.planned.height}"
             text += f"  {self.planned.frames} frames" if self.planned.frames > 1 else ""
             text += "  16 bit" if self.planned.bits == 16 else ""
-        return f"{text}  {self.seconds:.1f} s"
+        return f"{text}  {self.seconds:.1f} s" + ("" if self.dtype is None else f" in {self.dtype}")
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs; sizes are width and height in px."""
@@ -52,6 +54,7 @@ class Record:
             "frames": None if planned is None else planned.frames,
             "bits": None if planned is None else planned.bits,
             "seconds": round(self.seconds, 3),
+            "dtype": self.dtype,
             "notes": list(self.notes),
             "error": self.error,
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import AlloSR2Error
 from ..options import UpscaleOptions
 from ..pipeline import Pipeline
+from ..precision import name_of
 from .mask import load_mask
 from .paths import Inputs
 from .picture import Worker
@@ -31,6 +32,8 @@ class Request:
     talk: Talk
     mask: str | None
     checkpoint: Path
+    dtype: str
+    """One of `precision.WORDS`, for the report; each picture's record has what it was computed in."""
 
 
 def upscale_pictures(request: Request, load_upscaler: Callable[[], Pipeline]) -> bool:
@@ -107,7 +110,8 @@ class _Run:
             seconds, reason = time.perf_counter() - started, _reason(pair.source, error)
             self._fail(Record(pair, FAILED, planned, seconds, planned.notes, reason))
         else:
-            record = Record(pair, DONE, planned, time.perf_counter() - started, notes)
+            dtype = name_of(worker.upscaler.dtype)
+            record = Record(pair, DONE, planned, time.perf_counter() - started, notes, dtype=dtype)
             self.records.append(record)
             for note in notes:
                 self._note(f"{pair.source}: {note}")
@@ -138,7 +142,7 @@ class _Run:
         settings = (
             asdict(request.settings)
             | asdict(request.output)
-            | {"mask": request.mask, "checkpoint": str(request.checkpoint)}
+            | {"mask": request.mask, "checkpoint": str(request.checkpoint), "dtype": request.dtype}
         )
         left_out = (*request.inputs.others, *request.inputs.links)
         text = json_report(self.records, self._totals(), settings, left_out, interrupted)

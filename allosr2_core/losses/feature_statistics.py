@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 2**20
-"""Values of a feature map that are worked on at a time on a CPU, 4 MB in fp32; other devices take all."""
+BLOCK = 2**17
+"""Values of a feature map that are worked on at a time on a CPU, half a megabyte in fp32; other devices take all."""
 
 
 def positions(x_BCHW: Tensor) -> Tensor:
@@ -20,11 +20,11 @@ def positions(x_BCHW: Tensor) -> Tensor:
     return x_BCHW.contiguous(memory_format=torch.channels_last).movedim(1, -1).flatten(1, 2)
 
 
-def blocks(x_BNC: Tensor) -> Iterator[slice]:
-    """Slices of a batch that are worked on together."""
-    batch, n, channels = x_BNC.shape
-    count = max(1, BLOCK // max(1, n * channels)) if x_BNC.device.type == "cpu" else batch
-    for start in range(0, batch, max(1, count)):
+def blocks(x_NC: Tensor) -> Iterator[slice]:
+    """Slices of rows that are worked on together."""
+    rows, channels = x_NC.shape
+    count = max(1, BLOCK // channels) if x_NC.device.type == "cpu" else rows
+    for start in range(0, rows, count):
         yield slice(start, start + count)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lattice import fine_texture
+from .fine_texture import fine_texture
 from .registry import SRStep, loss
 
 GRAIN_SIDES = (3, 9)
@@ -32,7 +32,7 @@ def log_grain(pixels: Tensor) -> Tensor:
     rest, rows = pixels.float(), []
     for side in GRAIN_SIDES:
         fine = fine_texture(rest, side)
-        power = fine.square().mean(dim=1, keepdim=True)
+        power = fine.contiguous().square().mean(dim=1, keepdim=True)
         rows.append(F.avg_pool2d(power, window, stride=max(1, window // 2)))
         rest = rest - fine
     return 0.5 * torch.log(torch.cat(rows, dim=1) + GRAIN_FLOOR)

@@ -12,11 +12,14 @@ paint that grain (docs/research/training-notes.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from .fine_texture import fine_texture
 from .registry import SRStep, loss
 
 SEAM_KNEE = 0.15
@@ -26,10 +29,35 @@ GRADIENT_FLOOR = 0.001
 """Mean gradient, so counted, below which a picture counts as flat: that of gradients of 2 levels of 255."""
 
 
-def _gradient(pixels: Tensor) -> Tensor:
-    """Mean of sqrt(gradient^2 + knee^2) - knee between each column and the next: -> [B, W - 1]."""
-    squares = (pixels[..., :, 1:] - pixels[..., :, :-1]).square()
-    return ((squares + SEAM_KNEE**2).sqrt() - SEAM_KNEE).mean(dim=(1, 2))
+class _Gradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, dim: int) -> Tensor:
+        step = pixels.diff(dim=dim)
+        size = step.square().add_(SEAM_KNEE**2).sqrt_()
+        ctx.save_for_backward(step, size)
+        ctx.dim = dim
+        return (size - SEAM_KNEE).mean(dim=(1, 5 - dim))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (grad_BW,) = grad_outputs
+        step, size = ctx.saved_tensors
+        dim, extent = ctx.dim, step.shape[ctx.dim]
+        share = (grad_BW / (step[0].numel() / extent))[:, None].unsqueeze(5 - dim)
+        slope = (step / size).mul_(share)
+        shape = list(step.shape)
+        shape[dim] += 1
+        result = step.new_empty(shape)
+        result.narrow(dim, 0, 1).zero_()
+        result.narrow(dim, 1, extent).copy_(slope)
+        result.narrow(dim, 0, extent).sub_(slope)
+        return result, None
+
+
+def _gradient(pixels: Tensor, dim: int = 3) -> Tensor:
+    """Mean of sqrt(gradient^2 + knee^2) - knee between each column (dim = 3) or row (2) and the next: -> [B, W - 1]."""
+    return _Gradient.apply(pixels.contiguous(), dim)
 
 
 def _contrast(gradient_BW: Tensor, period: int, reference_BW: Tensor) -> Tensor:
@@ -50,7 +78,7 @@ def lattice_excess(pixels: Tensor, pixels_hr: Tensor, periods: Sequence[int]) ->
     Both relative to the reference's gradients.
     A coarse period also catches the edges of JPEG blocks that were left, at 8 px of the low-resolution picture.
     """
-    gradients = [(_gradient(x), _gradient(y)) for x, y in ((pixels, pixels_hr), (pixels.mT, pixels_hr.mT))]
+    gradients = [(_gradient(pixels, dim), _gradient(pixels_hr, dim)) for dim in (2, 3)]
     excess = [
         F.relu(_contrast(x, period, y) - _contrast(y, period, y)).mean() for x, y in gradients for period in periods
     ]
@@ -65,15 +93,6 @@ REPEAT_FLOOR = 1e-5
 """Power below which fine texture counts as none: a standard deviation of 0.003 for pictures in [0, 1]."""
 
 
-def fine_texture(pixels: Tensor, side: int) -> Tensor:
-    """What a mean over side x side pixels (at the border: over those there are) leaves out. pixels: [B, C, H, W]."""
-    pixels = mean = pixels.contiguous()  # pooling is several times as slow with a few channels last
-    for kernel in ((side, 1), (1, side)):  # the same mean, from 2 side values instead of side^2
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        mean = F.avg_pool2d(mean, kernel, stride=1, padding=padding, count_include_pad=False)
-    return pixels - mean
-
-
 def patch_repeat(pixels: Tensor, period: int) -> Tensor:
     """How much the fine texture repeats (> 0) or alternates (< 0) from patch to patch, by windows: -> [B, h, w].
 
@@ -81,27 +100,67 @@ def patch_repeat(pixels: Tensor, period: int) -> Tensor:
     neighbours, in half overlapping windows of REPEAT_WINDOW px, relative to their power. pixels: [B, C, H, W] in
     [0, 1], more than period + 1 px wide. About 0 for a photograph; transpose for the other axis.
     """
-    fine = fine_texture(pixels.float(), REPEAT_SIDE)
-    return _repeating(fine, period) / _power(fine, period)
+    fine = _fine(pixels)
+    return _repeating(fine, period, dim=3) / _power(fine, period, dim=3)
 
 
-def _repeating(fine: Tensor, period: int) -> Tensor:
-    """The autocorrelation of fine texture at a lag of `period`, less its neighbours' mean: -> [B, h, w]."""
-    before, at, after = (_correlation(fine, lag, period + 1) for lag in (period - 1, period, period + 1))
-    return at - 0.5 * (before + after)
+def _fine(pixels: Tensor) -> Tensor:
+    return fine_texture(pixels.float(), REPEAT_SIDE).contiguous()
 
 
-def _power(fine: Tensor, period: int) -> Tensor:
+class _Repeating(torch.autograd.Function):
+    """One product instead of one for each lag: what texture is multiplied with is a sum of shifted textures."""
+
+    @staticmethod
+    def forward(ctx: Any, fine: Tensor, period: int, dim: int) -> Tensor:
+        here, before, at, after = (_shifted(fine, lag, period, dim) for lag in (0, period - 1, period, period + 1))
+        contrast = torch.add(before, after).mul_(-0.5).add_(at)
+        ctx.save_for_backward(fine, contrast)
+        ctx.period, ctx.dim = period, dim
+        return _windows((here * contrast).mean(dim=1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (grad,) = grad_outputs
+        fine, contrast = ctx.saved_tensors
+        period, dim = ctx.period, ctx.dim
+        share = _from_windows(grad / fine.shape[1], contrast.shape[2:])[:, None]
+        result = torch.zeros_like(fine)
+        torch.mul(contrast, share, out=_shifted(result, 0, period, dim))
+        along = _shifted(fine, 0, period, dim) * share
+        _shifted(result, period, period, dim).add_(along)
+        for lag in (period - 1, period + 1):
+            _shifted(result, lag, period, dim).sub_(along, alpha=0.5)
+        return result, None, None
+
+
+def _repeating(fine: Tensor, period: int, dim: int) -> Tensor:
+    """The autocorrelation of fine texture at a lag of `period` along `dim`, less its neighbours' mean: -> [B, h, w]."""
+    return _Repeating.apply(fine, period, dim)
+
+
+def _power(fine: Tensor, period: int, dim: int) -> Tensor:
     """The power of fine texture in the windows of `_repeating`, with a floor: -> [B, h, w]."""
-    return _correlation(fine, 0, period + 1) + REPEAT_FLOOR
+    return _windows(_shifted(fine, 0, period, dim).square().mean(dim=1)) + REPEAT_FLOOR
 
 
-def _correlation(fine: Tensor, lag: int, longest: int) -> Tensor:
-    """Mean product of the channels with those `lag` px further right, in windows that a lag of `longest` leaves."""
-    height, width = fine.shape[-2], fine.shape[-1] - longest
-    window = min(REPEAT_WINDOW, height, width)
-    products = (fine[..., :width] * fine[..., lag : lag + width]).mean(dim=1, keepdim=True)
-    return F.avg_pool2d(products, window, stride=max(1, window // 2))[:, 0]
+def _shifted(fine: Tensor, lag: int, period: int, dim: int) -> Tensor:
+    """What lies `lag` px further along `dim`, in what the longest lag leaves: a view."""
+    return fine.narrow(dim, lag, fine.shape[dim] - period - 1)
+
+
+def _windows(products_BHW: Tensor) -> Tensor:
+    """Means over half overlapping windows."""
+    window = min(REPEAT_WINDOW, *products_BHW.shape[1:])
+    return F.avg_pool2d(products_BHW[:, None], window, stride=max(1, window // 2))[:, 0]
+
+
+def _from_windows(grad: Tensor, size: Sequence[int]) -> Tensor:
+    """The adjoint of `_windows` on maps of a size."""
+    with torch.enable_grad():
+        products = torch.zeros(grad.shape[0], *size, dtype=grad.dtype, device=grad.device, requires_grad=True)
+        return torch.autograd.grad(_windows(products), products, grad)[0]
 
 
 def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, Tensor]:
@@ -110,10 +169,10 @@ def repeat_excess(pixels: Tensor, pixels_hr: Tensor, period: int) -> dict[str, T
     Both relative to the reference's fine texture.
     pixels, pixels_hr: [B, C, H, W] in [-1, 1].
     """
-    fine, fine_hr = (fine_texture(x.float().mul(0.5).add(0.5), REPEAT_SIDE) for x in (pixels, pixels_hr))
+    fine, fine_hr = (_fine(x.float().mul(0.5).add(0.5)) for x in (pixels, pixels_hr))
     across, down = (
-        ((_repeating(x, period) - _repeating(y, period)).abs() / _power(y, period)).mean()
-        for x, y in ((fine, fine_hr), (fine.mT, fine_hr.mT))
+        ((_repeating(fine, period, dim) - _repeating(fine_hr, period, dim)).abs() / _power(fine_hr, period, dim)).mean()
+        for dim in (3, 2)
     )
     return {"repeat": across + down}
 

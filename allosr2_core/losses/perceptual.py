@@ -1,8 +1,8 @@
 """Feature distance under random sub-pixel shifts.
 
-A strided trunk sees some pixel phases better than others, and a network trained against it alone learns to paint the
+A strided network sees some pixel phases better than others, and a network trained against it alone learns to paint the
 phases it cannot see: the 4-px lattice of one-step systems. Both pictures are therefore shifted by the same random
-fraction of a pixel before the features are taken, and trunks take turns (the trainer's choice).
+fraction of a pixel before the features are taken, and networks take turns (the trainer's choice).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shift(x: Tensor, dy: float, dx: float) -> Tensor:
 
 
 def feature_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
-    """Mean over layers of |fx - fy|_1 / |fy|_1, for trunks without weights of their own for a distance.
+    """Mean over layers of |fx - fy|_1 / |fy|_1, for networks without weights of their own for a distance.
 
     Each layer is scaled as a whole. Normalising every position, as LPIPS does, makes flat areas count as much as
     detail: with EfficientNet-Lite0 the gradient on pixels was six times larger for it and drowned the other terms.
@@ -51,19 +51,19 @@ STABILITY = 0.01
 
 
 class _Texture(torch.autograd.Function):
-    """Mean similarity of two feature maps: from the sums of x, y, x^2, y^2 and x y of each channel."""
+    """Mean similarity of two feature maps: from the sums of x, y, x y, x^2 and y^2 of each channel."""
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
         x_BNC, y_BNC = positions(x_BCHW), positions(y_BCHW)
-        dtype, n = exact(x_BNC.dtype), x_BNC.shape[1]
-        moments = []
-        for some in blocks(x_BNC):
-            x, y = x_BNC[some].to(dtype, copy=True), y_BNC[some].to(dtype, copy=True)
-            moments.append(
-                torch.stack([z.sum(dim=1) for z in (x, y, x * y)] + [z.square_().sum(dim=1) for z in (x, y)])
-            )
-        mean_x, mean_y, xy, xx, yy = torch.cat(moments, dim=1).div_(n)
+        (batch, n, channels), dtype = x_BNC.shape, exact(x_BNC.dtype)
+        sums = x_BNC.new_zeros(5, batch, channels, dtype=dtype)
+        for picture, (x_NC, y_NC) in enumerate(zip(x_BNC, y_BNC, strict=True)):
+            for some in blocks(x_NC):
+                x, y = x_NC[some].to(dtype, copy=True), y_NC[some].to(dtype, copy=True)
+                parts = [x.sum(dim=0), y.sum(dim=0), (x * y).sum(dim=0), x.square_().sum(dim=0), y.square_().sum(dim=0)]
+                sums[:, picture] += torch.stack(parts)
+        mean_x, mean_y, xy, xx, yy = sums.div_(n)
         floor = STABILITY * yy.mean().clamp(min=1e-6)
         covariance = xy - mean_x * mean_y
         above, below = 2 * mean_x * mean_y + floor, mean_x.square() + mean_y.square() + floor
@@ -75,26 +75,27 @@ class _Texture(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         """The gradient at x is a + b x + c y, with numbers of each channel of each picture."""
+        (grad,) = grad_outputs
         x_BNC, y_BNC, mean_x, mean_y, texture, below, structure, below_c = ctx.saved_tensors
         scale = grad / (mean_x.numel() * x_BNC.shape[1])
         of_x, of_y = -scale * structure / below_c, scale / below_c
         constant = scale * (mean_y - texture * mean_x) / below - of_x * mean_x - of_y * mean_y
         result = torch.empty_like(x_BNC)
-        for some in blocks(x_BNC):
-            x, y = x_BNC[some].to(constant.dtype), y_BNC[some].to(constant.dtype)
-            x = torch.addcmul(constant[some, None], x, of_x[some, None])
-            result[some] = x.addcmul_(y, of_y[some, None])
+        for x_NC, y_NC, out, a, b, c in zip(x_BNC, y_BNC, result, constant, of_x, of_y, strict=True):
+            for some in blocks(x_NC):
+                x, y = x_NC[some].to(a.dtype), y_NC[some].to(a.dtype)
+                out[some] = torch.addcmul(a, x, b).addcmul_(y, c)
         return result.unflatten(1, ctx.shape[2:]).movedim(-1, 1), None
 
 
 def texture_distance(features_x: Sequence[Tensor], features_y: Sequence[Tensor]) -> Tensor:
     """1 - mean similarity of each channel's mean (texture) and covariance (structure) over the picture.
 
-    The form of DISTS (Ding et al. 2020) with equal weights, for trunks without published ones. Means ask for the right
-    amount of texture and not for its place, which a distance position by position answers with a blur. Differentiable
-    in `features_x` alone, once.
+    The form of DISTS (Ding et al. 2020) with equal weights, for networks without published ones. Means ask for the
+    right amount of texture and not for its place, which a distance position by position answers with a blur.
+    Differentiable in `features_x` alone, once.
     """
     similarities = [_Texture.apply(x, y.detach()) for x, y in zip(features_x, features_y, strict=True)]
     return 1.0 - torch.stack(similarities).mean()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..dataclass_reader import read_dataclass
@@ -90,6 +91,9 @@ class Autoencoder(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latents in that format -> pixels, about [-1, 1] (not clamped)."""
         raise NotImplementedError
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Compute in this type with weights converted once; pixels and latents keep theirs. Answered here: in fp32."""
 
     def scaled_encode(self, pixels: Tensor, scale: float, shift: float) -> Tensor:
         """Pixels [1, 3, H, W] -> latents [1, C, h, w] as the flow runs on them, (raw - shift) * scale."""

@@ -210,6 +210,7 @@ class NullFlux(VelocityNetwork):
             setattr(self, f"null_{name}", nn.Parameter(value))
 
     def compute_in(self, dtype: torch.dtype) -> None:
+        self.adapted.to(dtype)
         self.velocity.compute_dtype = dtype
 
     def set_gradient_checkpointing(self, on: bool) -> None:

@@ -17,6 +17,8 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ..errors import AlloSR2Error
+from ..precision import convert_convolutions
+from .activation import silu_of_own
 from .autoencoders import Autoencoder, autoencoder
 
 
@@ -72,7 +74,7 @@ class ConvBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        return self.conv2(silu_of_own(self.conv1(F.silu(x)))).add_(x)
 
 
 def _zeroed(conv: nn.Conv2d) -> nn.Conv2d:
@@ -95,10 +97,10 @@ class PatchEncoder(nn.Module):
         self.conv_out = _zeroed(nn.Conv2d(params.hidden, params.latent_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        h = self.conv_in(F.pixel_unshuffle(x.to(self.conv_in.weight.dtype), self.patch))
         for block in self.blocks:
             h = block(h)
-        return self.basis(x) + self.conv_out(F.silu(h))
+        return self.basis(x.to(self.basis.weight.dtype)) + self.conv_out(silu_of_own(h))
 
 
 class PatchDecoder(nn.Module):
@@ -118,12 +120,13 @@ class PatchDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         if self.basis.weight.is_contiguous(memory_format=torch.channels_last):
             z = z.contiguous(memory_format=torch.channels_last)
-        base = self.basis(z)
-        h = self.conv_in(z)
+        base = self.basis(z.to(self.basis.weight.dtype))
+        h = self.conv_in(z.to(self.conv_in.weight.dtype))
         for block in self.blocks:
             h = block(h)
-        features = F.pixel_shuffle(self.to_pixels(F.silu(h)), self.patch)
-        return base + self.pixel_out(F.silu(self.pixel_in(torch.cat([base, features], dim=1))))
+        features = F.pixel_shuffle(self.to_pixels(silu_of_own(h)), self.patch)
+        pixels = self.pixel_in(torch.cat([base.to(features.dtype), features], dim=1))
+        return base + self.pixel_out(silu_of_own(pixels))
 
 
 @autoencoder("patch", PatchAutoencoderParams)
@@ -138,6 +141,9 @@ class PatchAutoencoder(Autoencoder):
         super().__init__(params)
         self.encoder = PatchEncoder(params)
         self.decoder = PatchDecoder(params)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        convert_convolutions(self, dtype, keep=(self.encoder.basis, self.decoder.basis))
 
     def encode(self, x: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] in [-1, 1], H and W multiples of `patch` -> latents [B, C, H/patch, W/patch]."""

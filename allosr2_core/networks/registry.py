@@ -74,8 +74,7 @@ class VelocityNetwork(nn.Module):
         raise AlloSR2Error(f"{where}: expected a network that is told a prompt; {type(self).__name__} is not")
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Run the adapted part in the type of its weights; z and v keep theirs."""
-        raise AlloSR2Error(f"expected a network with the weights of a base; {type(self).__name__} has its own")
+        """Compute in this type, with weights converted once; z and v keep theirs. What is answered here: in fp32."""
 
     def set_gradient_checkpointing(self, on: bool) -> None:
         """Whether the backward pass computes blocks again instead of keeping what is inside; nothing without blocks."""

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from ..dataclass_reader import read_dataclass
 from ..errors import AlloSR2Error
 from ..flow import expand, linear_velocity
+from ..precision import convert_convolutions
+from .activation import silu_of_own
 from .registry import VelocityNetwork, network
 
 
@@ -99,8 +101,9 @@ class TimeResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.modulation(emb)[:, :, None, None].chunk(2, dim=1)
-        h = torch.addcmul(shift, self.conv1(F.silu(x)), 1.0 + scale)
-        return x + self.conv2(F.silu(h))
+        h = self.conv1(F.silu(x))
+        h = torch.addcmul(shift.to(h.dtype), h, (1.0 + scale).to(h.dtype))
+        return self.conv2(silu_of_own(h)).add_(x)
 
 
 class Level(nn.ModuleList):
@@ -133,18 +136,35 @@ class VelocityUNet(VelocityNetwork):
         self.conv_out = nn.Conv2d(c[0], outputs, 3, padding=1)
         zero_(self.conv_out)
 
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of the maps: that of the convolutions' weights."""
+        return self.conv_in.weight.dtype
+
+    @property
+    def time_dtype(self) -> torch.dtype:
+        """Of what depends on the time alone: that of its layers' weights."""
+        return next(self.time_mlp.parameters()).dtype
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        convert_convolutions(self, dtype)
+
     def forward(self, z: Tensor, t: Tensor, cond: object = None) -> Tensor:
-        """z [B, C, H, W] scaled latents, t [B] in [-1, 1]; `cond` is accepted for the shared protocol and unused."""
+        """z [B, C, H, W] scaled latents, t [B] in [-1, 1]; `cond` is accepted for the shared protocol and unused.
+
+        The velocity has the type of z. The preconditioning is computed in fp32.
+        """
         if z.ndim != 4 or z.shape[1] != self.params.latent_channels:
             raise AlloSR2Error(f"expected z of shape [B, {self.params.latent_channels}, H, W]; got {tuple(z.shape)}")
         height, width = z.shape[-2:]
         pad_h, pad_w = -height % self.params.stride, -width % self.params.stride
         h = F.pad(z, (0, pad_w, 0, pad_h), mode="replicate") if pad_h or pad_w else z
         if self.params.preconditioned:
-            h = h * linear_velocity(expand(t, z), torch.ones_like(z[:, :1, :1, :1]))[1]  # unit variance at every time
-        emb = self.time_mlp(time_embedding(t, self.params.time_dim).to(z.dtype)).expand(z.shape[0], -1)
+            h = h.float()
+            h = h * linear_velocity(expand(t, h), torch.ones_like(h[:, :1, :1, :1]))[1]  # unit variance at every time
+        emb = self.time_mlp(time_embedding(t, self.params.time_dim).to(self.time_dtype)).expand(z.shape[0], -1)
 
-        h = self.conv_in(h)
+        h = self.conv_in(h.to(self.compute_dtype))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             h = blocks(h, emb)
@@ -152,11 +172,11 @@ class VelocityUNet(VelocityNetwork):
                 skips.append(h)
                 h = self.shrink[level](h)
         for level in reversed(range(len(self.grow))):
-            h = self.grow[level](h) + skips.pop()
+            h = self.grow[level](h).add_(skips.pop())
             h = self.up[level](h, emb)
-        out = self.conv_out(F.silu(h))[:, :, :height, :width]
+        out = self.conv_out(silu_of_own(h))[:, :, :height, :width]
         if not self.params.preconditioned:
-            return out
+            return out.to(z.dtype)
         v, log_variance = out.float().chunk(2, dim=1)
         linear, deviation = linear_velocity(expand(t, v), log_variance.clamp(*LOG_VARIANCE).exp())
         return (linear * z.float() + deviation * v).to(z.dtype)

@@ -10,6 +10,8 @@ patches          weight patches, every one counted
 fit              whether MODEL and VAE are those a checkpoint needs
 adapter          an adapter on the MODEL and VAE of its base
 embedded         a standalone checkpoint as MODEL and VAE
+dtypes           in which type those compute
+layers           the host's layers in the MODEL's network
 """
 
 from comfy.model_patcher import ModelPatcher

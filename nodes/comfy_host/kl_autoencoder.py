@@ -30,7 +30,7 @@ def decode(vae: VAE, latent_1Chw: Tensor, tick: Tick) -> Tensor:
     parts, free = _parts(vae), free_memory(vae)
     needed = vae.memory_used_decode(tuple(latent_1Chw.shape), vae.vae_dtype)
     if needed <= PASS_SHARE * free or not _streams(parts, "decoder", "up"):
-        return vae.decode(latent_1Chw)
+        return vae.decode(latent_1Chw).float()
     before = parts.get("post_quant_conv", nn.Identity())  # LDM's autoencoders have it, FLUX.1's do not
 
     def attempt(budget: int) -> Tensor:
@@ -46,7 +46,7 @@ def encode(vae: VAE, pixels_1HWC: Tensor, tick: Tick) -> Tensor:
     x = pixels_1HWC.movedim(-1, 1)
     needed = vae.memory_used_encode(tuple(x.shape), vae.vae_dtype)
     if needed <= PASS_SHARE * free or not _streams(parts, "encoder", "down"):
-        return vae.encode(pixels_1HWC)
+        return vae.encode(pixels_1HWC).float()
     after = parts.get("quant_conv", nn.Identity())
 
     def attempt(budget: int) -> Tensor:

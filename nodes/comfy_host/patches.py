@@ -53,6 +53,17 @@ def add_patches_strictly(patcher: ModelPatcher, tensors: Mapping[str, Tensor], s
         raise AlloSR2Error(f"expected one name for each parameter; got two for {len(twice)}: {listed(twice)}")
 
 
+def keep_exact(patcher: ModelPatcher, exact: Mapping[str, Tensor]) -> None:
+    """Let patches change the weights as they were before rounding to the patcher's type, in place.
+
+    exact: weights by their names in the patched model. What rounding took from one becomes its first patch: the host
+    adds patches in fp32 and rounds the sum. A type that holds the weights as they are needs none.
+    """
+    rounded = patcher.model_state_dict()
+    lost = {name: value - rounded[name].to(value) for name, value in exact.items()}
+    patcher.add_patches({name: ("diff", (value,)) for name, value in lost.items() if bool(value.any())})
+
+
 def _fits(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     """Whether a tensor of a LoRA file can change a parameter of this shape."""
     if name.endswith(".lora_A.weight"):

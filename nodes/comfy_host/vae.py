@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ...allosr2_core import pipeline
@@ -69,6 +70,11 @@ def radii(vae: VAE) -> tuple[int | None, int | None]:
     The embedded checkpoint's VAE states them; the host's own state none.
     """
     return getattr(vae, "encoder_radius", None), getattr(vae, "decoder_radius", None)
+
+
+def _input_dtype(vae: VAE) -> torch.dtype:
+    """What pixels and latents are handed to a VAE's networks in; the embedded checkpoint's take fp32 in any type."""
+    return getattr(vae, "input_dtype", vae.vae_dtype)
 
 
 def encode(vae: VAE, layout: Layout, window: Window, config: AlloSR2Config, tick: Tick) -> Tensor:
@@ -155,16 +161,17 @@ def _backend(vae: VAE, config: AlloSR2Config | None = None) -> pipeline.Backend:
     With a configuration, the latents that are encoded are scaled.
     """
     network, (encoder_radius, decoder_radius) = vae.first_stage_model, radii(vae)
+    given = {"device": vae.device, "dtype": _input_dtype(vae)}
     scale, shift = (1.0, 0.0) if config is None else (config.latent_scale, config.latent_shift)
 
     def encode_tile(x: Tensor) -> Tensor:
-        return (network.encode(x.to(vae.device, vae.vae_dtype)).to(vae.output_device).float() - shift) * scale
+        return (network.encode(x.to(**given)).to(vae.output_device).float() - shift) * scale
 
     def encode_whole(x: Tensor) -> Tensor:
         return (kl_autoencoder.encode(vae, x.movedim(1, -1) * 0.5 + 0.5, stop_if_cancelled) - shift) * scale
 
     def decode(z: Tensor) -> Tensor:
-        return network.decode(z.to(vae.device, vae.vae_dtype)).to(vae.output_device).float()
+        return network.decode(z.to(**given)).to(vae.output_device).float()
 
     return pipeline.Backend(
         encode=encode_whole if encoder_radius is None else encode_tile,

@@ -18,7 +18,7 @@ SMALL = "small.safetensors"
 def server(
     comfyui_root: Path, small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyServer]:
-    """Running, with the pack, the small checkpoint and broken ones in models/allosr2, and pictures in its input."""
+    """In fp32, with the pack, the small checkpoint and broken ones in models/allosr2, and pictures in its input."""
     base = tmp_path_factory.mktemp("comfyui")
     models, pictures = base / "models" / "allosr2", base / "input"
     models.mkdir(parents=True)
@@ -26,7 +26,7 @@ def server(
     (models / SMALL).write_bytes(small_checkpoint.read_bytes())
     write_bad_checkpoints(models, small_checkpoint)
     write_pictures(pictures)
-    with ComfyServer(comfyui_root, base) as running:
+    with ComfyServer(comfyui_root, base, arguments=("--cpu", "--force-fp32")) as running:
         yield running
 
 

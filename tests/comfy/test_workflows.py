@@ -38,7 +38,7 @@ def as_read(server: ComfyServer, picture: Path) -> Path:
 def expected(as_read: Path, shipped: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What `python -m allosr2_core upscale` makes of it."""
     target = tmp_path_factory.mktemp("cli") / "out.png"
-    command = [sys.executable, "-m", "allosr2_core", "upscale", str(as_read), str(target)]
+    command = [sys.executable, "-m", "allosr2_core", "upscale", str(as_read), str(target), "--dtype", "fp32"]
     subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, timeout=120)
     return np.asarray(Image.open(target)).astype(int)
 

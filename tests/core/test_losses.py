@@ -141,7 +141,7 @@ def test_a_fractional_shift_moves_a_ramp_by_that_much(dy: float, dx: float) -> N
     torch.testing.assert_close(moved[0, 0], 10 * (y + dy) + x + dx, atol=1e-4, rtol=1e-5)
 
 
-def test_both_pictures_are_shifted_alike_and_reach_the_trunk_in_zero_to_one() -> None:
+def test_both_pictures_are_shifted_alike_and_reach_the_network_in_zero_to_one() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def distance(x: Tensor, y: Tensor) -> Tensor:

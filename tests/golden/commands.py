@@ -12,7 +12,8 @@ from .pictures import write_mask, write_source
 from .table import Record, Row
 
 THREADS = 1
-_ALWAYS = ("--threads", str(THREADS), "--quiet")
+_ALWAYS = ("--threads", str(THREADS), "--quiet", "--dtype", "fp32")
+"""Results are compared in fp32, whatever the networks would compute in on this machine."""
 
 
 def make(row: Row, folder: Path, kind: str, *more: str) -> Record:

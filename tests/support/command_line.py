@@ -62,7 +62,7 @@ class Outcome:
 
 
 class CommandLine:
-    """Runs `main` in this process with the tiny checkpoint."""
+    """Runs `main` in this process with the tiny checkpoint, in fp32 unless told otherwise."""
 
     def __init__(self, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.checkpoint, self.capsys = checkpoint, capsys
@@ -77,4 +77,4 @@ class CommandLine:
         return Outcome(code, captured.out, captured.err)
 
     def upscale(self, *arguments: object) -> Outcome:
-        return self("upscale", *arguments, "--checkpoint", self.checkpoint)
+        return self("upscale", "--dtype", "fp32", *arguments, "--checkpoint", self.checkpoint)

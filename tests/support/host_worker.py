@@ -89,6 +89,7 @@ def main(root: str, pack: str, checkpoint_file: str) -> dict:
     from launch_comfyui import host_modules
 
     host_modules(root, cpu=True)
+    importlib.import_module("comfy.cli_args").args.force_fp32 = True  # what the library is compared with it in
     import comfy.model_management
     import comfy.samplers
     import comfy.sd

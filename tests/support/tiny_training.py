@@ -139,7 +139,7 @@ def write_photos(root: Path, split: str, sizes: list[tuple[int, int]]) -> list[P
 
 
 class MeanDistance(nn.Module):
-    """In the place of a feature trunk, whose weights would have to be fetched."""
+    """In the place of a feature network, whose weights would have to be fetched."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return (x - y).abs().mean(dim=(1, 2, 3))
@@ -149,7 +149,7 @@ class MeanDistance(nn.Module):
 
 
 def run_autoencoder(config: Path, *options: str) -> int:
-    """The first stage by its command, without the trunk's download; the exit status."""
+    """The first stage by its command, without the network's download; the exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(autoencoder, "load_st_lpips", lambda net, root: MeanDistance())
         return main(["autoencoder", "--config", str(config), *options])

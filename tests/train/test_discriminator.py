@@ -16,10 +16,10 @@ from train.models.discriminator import (
     UNetDiscriminator,
     build_discriminator,
 )
-from train.perceptual.networks import FeatureTrunk
+from train.perceptual.networks import FeatureNetwork
 
 
-class TwoLevels(FeatureTrunk):
+class TwoLevels(FeatureNetwork):
     """In the place of a published network: features of very different size, at 1 and at 1/2."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""`python -m train evaluate` end to end on a made-up split, with random trunks instead of the published weights."""
+"""`python -m train evaluate` end to end on a made-up split, with random networks instead of the published weights."""
 
 import json
 from pathlib import Path

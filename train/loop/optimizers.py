@@ -41,30 +41,58 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: [N, rows, columns], in fp32.
+    """The nearest semi-orthogonal matrices, roughly: [N, rows, columns], in bf16 if they are, else in fp32.
 
-    An iteration X <- a X + b (X X^T) X + c (X X^T)^2 X is a product P X with a polynomial P of the Gram matrix X X^T,
-    which itself becomes P (X X^T) P. So all of them run on Gram matrices of the shorter side, and X is multiplied
-    once: a third of the work for the weights of 3x3 convolutions. Squaring costs half the digits, which bf16 lacks.
+    An iteration is X <- a X + b (X X^T) X + c (X X^T)^2 X.
     """
-    a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).float()
-    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
-    gram = x @ x.mT
-    unit = torch.eye(gram.shape[1], device=x.device).expand_as(gram)
-    product = unit
-    for left in reversed(range(ITERATIONS)):
-        p = torch.baddbmm(torch.add(b * gram, unit, alpha=a), gram, gram, alpha=c)
-        product = p @ product if product is not unit else p
-        if left:
-            gram = p @ gram @ p
-    x = product @ x
+    x = matrices.mT if tall else matrices
+    x = x if x.dtype == torch.bfloat16 else x.float()
+    x = x / torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=1e-7)[:, None, None]
+    x = _iterate(x) if x.dtype == torch.bfloat16 else _product_of_iterations(x) @ x
     return x.mT if tall else x
 
 
+def _iterate(x: Tensor) -> Tensor:
+    """The iterations one after the other, as published."""
+    for _ in range(ITERATIONS):
+        x = _polynomial(x @ x.mT) @ x
+    return x
+
+
+def _product_of_iterations(x: Tensor) -> Tensor:
+    """What the iterations multiply X with from the left.
+
+    One is a product P X with a polynomial P of the Gram matrix X X^T, which itself becomes P (X X^T) P. So all of them
+    run on Gram matrices of the shorter side: a third of the work for the weights of 3x3 convolutions. Squaring costs
+    half the digits, which bf16 lacks.
+    """
+    gram = x @ x.mT
+    product = None
+    for left in reversed(range(ITERATIONS)):
+        p = _polynomial(gram)
+        product = p if product is None else p @ product
+        if left:
+            gram = p @ gram @ p
+    return product
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """a I + b G + c G^2."""
+    a, b, c = NEWTON_SCHULZ
+    p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    p.diagonal(dim1=1, dim2=2).add_(a)
+    return p
+
+
 class Muon(torch.optim.Optimizer):
-    """AdamW, with Muon's update for the parameters that `takes` accepts; those without a gradient are left alone."""
+    """AdamW, with Muon's update for the parameters that `takes` accepts.
+
+    Those without a gradient and those of groups whose rate is 0 are left alone, their momenta too.
+
+    Args:
+        dtype: of the orthogonalisation: bf16 where that is native, as published, or fp32.
+    """
 
     def __init__(
         self,
@@ -74,15 +102,19 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = BETAS,
         eps: float = 1e-8,
         weight_decay: float = WEIGHT_DECAY,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
+            if not group["lr"]:
+                continue
             trained = [p for p in group["params"] if p.grad is not None]
             self._muon([p for p in trained if takes(p)], group)
             self._adam([p for p in trained if not takes(p)], group)
@@ -93,13 +125,13 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             by_shape.setdefault((p.shape[0], p[0].numel()), []).append(p)
         for shape, alike in by_shape.items():
-            updates = []
-            for p in alike:
+            updates = torch.empty(len(alike), *shape, dtype=self.dtype, device=alike[0].device)
+            for p, update in zip(alike, updates, strict=True):
                 momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 momentum.lerp_(p.grad, 1.0 - group["momentum"])
-                updates.append(as_matrix(torch.lerp(p.grad, momentum, group["momentum"])))  # Nesterov
+                update.copy_(as_matrix(torch.lerp(p.grad, momentum, group["momentum"])))  # Nesterov
             scale = 0.2 * max(shape) ** 0.5  # entries of AdamW's size, RMS about 0.2
-            for p, update in zip(alike, orthogonalise(torch.stack(updates)), strict=True):
+            for p, update in zip(alike, orthogonalise(updates), strict=True):
                 p.mul_(1.0 - group["lr"] * group["weight_decay"])
                 as_stored = update.view(p.shape[0], *p.shape[2:], p.shape[1]).movedim(-1, 1)
                 p.add_(as_stored, alpha=-group["lr"] * scale)
@@ -132,10 +164,12 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def make_optimizer(optim: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimiser that a configuration names, for these parameter groups."""
+def make_optimizer(
+    optim: OptimConfig, groups: list[dict[str, Any]], dtype: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
+    """The optimiser that a configuration names, for these parameter groups; `dtype`: see `Muon`."""
     if optim.optimizer == "adamw":
         return torch.optim.AdamW(groups, betas=BETAS, weight_decay=0.0, fused=True)
     if optim.optimizer == "muon":
-        return Muon(groups, lr=optim.lr)
+        return Muon(groups, lr=optim.lr, dtype=dtype)
     raise AlloSR2Error(f"optimizer: expected 'adamw' or 'muon'; got {optim.optimizer!r}")

@@ -1,16 +1,17 @@
-"""HED-DISTS: the DISTS formula on a trunk whose weights a package carries.
+"""HED-DISTS: the DISTS formula on a network whose weights a package carries.
 
 DISTS (Ding et al. 2020) compares texture (means) and structure (covariances) of VGG16 feature maps with published
-weights alpha and beta. Its own trunk cannot be had from a package; the VGG16 of the HED edge detector can. Pictures are
-ranked much as by DISTS, but THE VALUES ARE NOT DISTS VALUES and must never be compared with published ones. Two more
-differences: the trunk pools by maximum where DISTS pools by a Hann-windowed L2 norm, and it was fine-tuned on edges.
+weights alpha and beta. Its own network cannot be had from a package; the VGG16 of the HED edge detector can. Pictures
+are ranked much as by DISTS, but THE VALUES ARE NOT DISTS VALUES and must never be compared with published ones. Two
+more differences: the network pools by maximum where DISTS pools by a Hann-windowed L2 norm, and it was fine-tuned on
+edges.
 
 VGG-DISTS is the same formula on the VGG16 of ST-LPIPS. `HEDDists.distance` takes its feature maps too, the picture
 itself put before them. Losses of this project use relatives of both, so there is a third network that no loss may use,
 the witness of what is trained against the others: Lite-DISTS, the form of DISTS with equal weights on
 EfficientNet-Lite2.
 
-ST-LPIPS, the other reference metric of this project, is complete as published: see train/trunks.
+ST-LPIPS, the other reference metric of this project, is complete as published: `perceptual.networks.STLPIPS`.
 """
 
 from pathlib import Path
@@ -29,23 +30,23 @@ class HEDDists(nn.Module):
     """forward(x, y) -> (B,); x, y RGB B,3,H,W in [0, 1]; 0 = same picture, lower = closer. Differentiable.
 
     Args:
-        trunk: feature maps with the channels of DISTS_CHANNELS[1:].
+        network: feature maps with the channels of DISTS_CHANNELS[1:].
         alpha, beta: published weights, sum(DISTS_CHANNELS) values each; normalised here so that all sum to one.
     """
 
     alpha: Tensor
     beta: Tensor
 
-    def __init__(self, trunk: HEDVGG16, alpha: Tensor, beta: Tensor) -> None:
+    def __init__(self, network: HEDVGG16, alpha: Tensor, beta: Tensor) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.network = network
         total = alpha.sum() + beta.sum()
         self.register_buffer("alpha", (alpha / total).flatten().float())
         self.register_buffer("beta", (beta / total).flatten().float())
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """The picture itself, then the five stages."""
-        return [x_BCHW, *self.trunk.features(x_BCHW)]
+        return [x_BCHW, *self.network.features(x_BCHW)]
 
     def distance(self, maps_x: list[Tensor], maps_y: list[Tensor]) -> Tensor:
         """Two results of features() -> (B,)."""
@@ -73,6 +74,6 @@ def _centred(map_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def load_hed_dists(root: Path | str) -> HEDDists:
-    """Trunk and weights from packages, fetched into `root` on first use (needs h5py)."""
+    """Network and weights from packages, fetched into `root` on first use (needs h5py)."""
     weights = torch.load(ensure("dists", root) / "alpha_beta.pt", map_location="cpu", weights_only=True)
     return HEDDists(load_hed_vgg(root), weights["alpha"], weights["beta"])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from allosr2_core.errors import AlloSR2Error
 
 from ..perceptual.distances import HED_DEPTH
-from ..perceptual.networks import FeatureTrunk, load_efficientnet, load_hed_vgg
+from ..perceptual.networks import FeatureNetwork, load_efficientnet, load_hed_vgg
 
 SLOPE = 0.2
 """Of the leaky rectifiers below 0."""
@@ -123,7 +123,7 @@ class FeatureDiscriminator(Discriminator):
 
     shifted = True
 
-    def __init__(self, network: FeatureTrunk, channels: int) -> None:
+    def __init__(self, network: FeatureNetwork, channels: int) -> None:
         super().__init__()
         self.network = network
         with torch.no_grad():

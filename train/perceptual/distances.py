@@ -1,6 +1,6 @@
 """The perceptual distances that the SR stage is trained with, by name. What evaluation measures is in train.metrics.
 
-"alex_l2" and "vgg_l2" are ST-LPIPS on trunks that pool by root mean square (see `trunks.STLPIPS`); "texture_*" compare
+"alex_l2" and "vgg_l2" are ST-LPIPS on networks that pool by root mean square (`networks.STLPIPS`); "texture_*" compare
 means and covariances of features in the form of DISTS; "lite0_smooth" blurs before every stride; "hed_smooth" is VGG16
 of an edge detector, pooling by root mean square. Evaluation's ST-LPIPS and VGG-DISTS have the weights of "vgg_l2", its
 HED-DISTS those of "hed_smooth", with the published pooling. "st_lpips_alex" and "efficientnet_lite0" are the published
@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.perceptual import feature_distance, texture_distance
 
-from .networks import FeatureTrunk, load_efficientnet, load_hed_vgg, load_st_lpips
+from .networks import FeatureNetwork, load_efficientnet, load_hed_vgg, load_st_lpips
 
 
 class FeatureDistance(nn.Module):
-    """Distance of two pictures in [0, 1] in the features of a trunk."""
+    """Distance of two pictures in [0, 1] in the features of a network."""
 
-    def __init__(self, trunk: FeatureTrunk, distance: Callable[[list[Tensor], list[Tensor]], Tensor]) -> None:
+    def __init__(self, network: FeatureNetwork, distance: Callable[[list[Tensor], list[Tensor]], Tensor]) -> None:
         super().__init__()
-        self.trunk, self.distance = trunk, distance
+        self.network, self.distance = network, distance
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            features_y = self.trunk.features(y)
-        return self.distance(self.trunk.features(x), features_y)
+            features_y = self.network.features(y)
+        return self.distance(self.network.features(x), features_y)
 
 
 HED_DEPTH = 4
@@ -59,5 +59,5 @@ DISTANCES: dict[str, Callable[[Path], nn.Module]] = {
 def load_distance(name: str, root: Path) -> nn.Module:
     """A frozen perceptual distance by its configured name."""
     if name not in DISTANCES:
-        raise AlloSR2Error(f"expected trunks of {', '.join(map(repr, DISTANCES))}; got {name!r}")
+        raise AlloSR2Error(f"expected distances of {', '.join(map(repr, DISTANCES))}; got {name!r}")
     return DISTANCES[name](root)

@@ -54,7 +54,7 @@ class AutoencoderStage(Stage):
         if not (Path(config.run.dir) / self.name / STATE).exists():
             linear_basis(model, self.dataset(0), config.stages.autoencoder.pca_patches, config.run.seed)
         self.trained = nn.ModuleDict({"autoencoder": model})
-        self.trunk = load_st_lpips("alex", Path(config.data.root).parent)
+        self.distance = load_st_lpips("alex", Path(config.data.root).parent)
         self.validation = validation_crops(config, 512)
 
     def dataset(self, start: int) -> PhotoCrops:
@@ -78,7 +78,7 @@ class AutoencoderStage(Stage):
             "clean_mse": (clean - x).square().mean(),
             "noised": charbonnier(noised, x_half),
         }
-        return terms | perceptual(noised, x_half, self.trunk, random.common(2) * 4)
+        return terms | perceptual(noised, x_half, self.distance, random.common(2) * 4)
 
     @torch.no_grad()
     def preview(self) -> Preview:

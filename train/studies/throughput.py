@@ -38,8 +38,8 @@ class Stepper:
         self.stage, self.autocast = stage, mixed_precision(precision, "cpu") == "bf16"
         data, size = stage.dataset(0), stage.optim.batch
         self.batches = [default_collate([data[b * size + i] for i in range(size)]) for b in range(batches)]
-        groups = [group | {"lr": 1e-6} for group in stage.parameter_groups()]
-        self.optimizer = make_optimizer(stage.optim, groups)
+        groups = [group | {"lr": 1e-6 * group["lr_scale"]} for group in stage.parameter_groups()]
+        self.optimizer = make_optimizer(stage.optim, groups, torch.bfloat16 if self.autocast else torch.float32)
 
     def step(self, number: int) -> None:
         """Forward, backward, clip, update."""

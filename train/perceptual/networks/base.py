@@ -1,4 +1,4 @@
-"""What the feature trunks share: their interface, the blur before a stride, the layout of VGG16."""
+"""What the feature networks share: their interface, the blur before a stride, the layout of VGG16."""
 
 import torch
 import torch.nn as nn
@@ -11,14 +11,14 @@ VGG16_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, co
 MIN_SIDE = 32  # px; below this the coarsest stages have no room for their padding
 
 
-class FeatureTrunk(nn.Module):
+class FeatureNetwork(nn.Module):
     """Frozen network that turns an image into a list of feature maps."""
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """RGB B,3,H,W in [0, 1] -> feature maps from fine to coarse."""
         raise NotImplementedError
 
-    def freeze(self) -> "FeatureTrunk":
+    def freeze(self) -> "FeatureNetwork":
         return self.eval().requires_grad_(False)
 
 

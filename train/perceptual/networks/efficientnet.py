@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ...downloads.wheels import ensure
-from .base import FeatureTrunk, blurred, check_image
+from .base import FeatureNetwork, blurred, check_image
+from .frozen import FrozenConv2d
 
 # (kernel, stride, expansion) of the first five stages of EfficientNet-Lite (Tan & Le 2019, table 1, without
 # squeeze-excitation and with ReLU6); the remaining stages and the classifier are not used.
@@ -33,7 +34,7 @@ def lite_blocks(version: str) -> list[list[tuple[int, int, int, int]]]:
     ]
 
 
-class SamePadConv2d(nn.Conv2d):
+class SamePadConv2d(FrozenConv2d):
     """Convolution with TensorFlow's "same" padding: output side ceil(side / stride), the odd pixel goes right/below."""
 
     smooth = False
@@ -46,9 +47,10 @@ class SamePadConv2d(nn.Conv2d):
         blur = self.smooth and stride > 1
         extra = 1 if blur else 0
         sides = (left + extra, total[1] - left + extra, top + extra, total[0] - top + extra)
-        padded = F.pad(input, sides) if any(sides) else input
-        weight = blurred(self.weight) if blur else self.weight
-        return F.conv2d(padded, weight, self.bias, self.stride, groups=self.groups)
+        return super().forward(F.pad(input, sides) if any(sides) else input)
+
+    def kernels(self) -> Tensor:
+        return blurred(self.weight) if self.smooth and self.stride[0] > 1 else self.weight
 
 
 class InvertedResidual(nn.Module):
@@ -68,7 +70,7 @@ class InvertedResidual(nn.Module):
         return x_BCHW + h if self.residual else h
 
 
-class EfficientNetLite(FeatureTrunk):
+class EfficientNetLite(FeatureNetwork):
     """First stages of EfficientNet-Lite0 or -Lite2. features(x) -> 4 maps, at 1/2, 1/4, 1/8 and 1/16 of the size.
 
     `smooth`: strides are preceded by a blur (Zhang 2019), with the same weights. As published, the first layer takes

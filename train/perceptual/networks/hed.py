@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn as nn
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 
 from ...downloads.wheels import ensure
-from .base import VGG16_STAGES, FeatureTrunk, check_image
+from .base import VGG16_STAGES, FeatureNetwork, check_image
+from .frozen import FrozenConv2d
 from .pooling import root_mean_square
 
 HED_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # 0..255, Caffe's VGG16 mean as HED uses it
 
 
-class HEDVGG16(FeatureTrunk):
+class HEDVGG16(FeatureNetwork):
     """VGG16 convolutions as fine-tuned by the HED edge detector (Xie & Tu 2015). features(x) -> relu1_2 .. relu5_3.
 
     `smooth`: pools by root mean square instead of the maximum, for training against (see `STLPIPS`).
@@ -35,7 +35,7 @@ class HEDVGG16(FeatureTrunk):
         width = 3
         for stage, (channels, convs) in enumerate(self.stages, start=1):
             for number in range(1, convs + 1):
-                self.add_module(f"conv{stage}_{number}", nn.Conv2d(width, channels, 3, padding=1))
+                self.add_module(f"conv{stage}_{number}", FrozenConv2d(width, channels, 3, padding=1, rectified=True))
                 width = channels
         self.register_buffer("mean_bgr", torch.tensor(HED_MEAN_BGR).view(1, 3, 1, 1), persistent=False)
         self.freeze()
@@ -47,7 +47,7 @@ class HEDVGG16(FeatureTrunk):
         for stage, (_, convs) in enumerate(self.stages, start=1):
             x = self._pool(x) if stage > 1 else x
             for number in range(1, convs + 1):
-                x = F.relu(self.get_submodule(f"conv{stage}_{number}")(x))
+                x = self.get_submodule(f"conv{stage}_{number}")(x)
             maps.append(x)
         return maps
 

@@ -18,30 +18,40 @@ from .base import binomial
 class _RootMeanSquare(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: int, stride: int, floor: float) -> Tensor:
-        y = F.avg_pool2d(x * x, kernel, stride=stride).add_(floor).sqrt_()
+        y = _means(x * x, kernel, stride=stride, more=floor).sqrt_()
         ctx.save_for_backward(x, y)
         ctx.kernel, ctx.stride = kernel, stride
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (grad,) = grad_outputs
         x, y = ctx.saved_tensors
         kernel, stride = ctx.kernel, ctx.stride
         shares = grad / y
         if stride == 1:  # every value lies in kernel^2 windows: a mean over them, with zeros around
-            rest = (kernel - 1) // 2
-            padded = F.pad(shares, (rest,) * 4) if rest else shares
-            spread = F.avg_pool2d(padded, kernel, stride=1, padding=kernel - 1 - rest)
-        else:
-            spread = torch.ops.aten.avg_pool2d_backward(
-                shares, x, [kernel, kernel], [stride, stride], [0, 0], False, True, None
-            )
-        return x * spread, None, None, None
+            return _means(shares, kernel, stride=1, around=kernel - 1).mul_(x), None, None, None
+        spread = F.interpolate(shares * kernel**-2, scale_factor=kernel)
+        missing = [whole - side for whole, side in zip(x.shape[2:], spread.shape[2:], strict=True)]
+        return x * F.pad(spread, (0, missing[1], 0, missing[0])), None, None, None
+
+
+def _means(x: Tensor, kernel: int, *, stride: int, around: int = 0, more: float = 0.0) -> Tensor:
+    """Means over kernel x kernel, with `around` rows of zeros on every side, plus `more`.
+
+    Where the weights are exact in any type, by a convolution, which is faster than pooling.
+    """
+    if kernel & (kernel - 1):
+        return F.avg_pool2d(F.pad(x, (around,) * 4), kernel, stride=stride).add_(more)
+    channels = x.shape[1]
+    weight, bias = x.new_full((channels, 1, kernel, kernel), kernel**-2), x.new_full((channels,), more)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(x, weight, bias, stride=stride, padding=around, groups=channels)
 
 
 def root_mean_square(x_BCHW: Tensor, kernel: int, *, stride: int, floor: float) -> Tensor:
-    """sqrt(mean of x^2 over kernel x kernel + floor), without padding."""
+    """sqrt(mean of x^2 over kernel x kernel + floor), without padding; `stride` is 1 or `kernel`."""
     return _RootMeanSquare.apply(x_BCHW, kernel, stride, floor)
 
 
@@ -56,8 +66,9 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # type: ignore[override]
         """Between values two apart the adjoint of [1 2 1] interpolates, and what was mirrored is folded back."""
+        (grad,) = grad_outputs
         height, width = ctx.size
         around = F.pad(grad * 0.25, (1, 1, 1, 1))
         size = [2 * side - 1 for side in around.shape[2:]]

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 
 from ...downloads.wheels import ensure
-from .base import VGG16_STAGES, FeatureTrunk, binomial, blurred, check_image
+from .base import VGG16_STAGES, FeatureNetwork, binomial, blurred, check_image
+from .frozen import FrozenConv2d
 from .pooling import blur_pool, root_mean_square
 from .unit_distance import unit_distance
 
@@ -43,29 +43,40 @@ class L2Pool(nn.Module):
         return root_mean_square(x_BCHW, self.kernel, stride=1, floor=1e-12)
 
 
-class BlurredConv(nn.Conv2d):
+class BlurredConv(FrozenConv2d):
     """A convolution and the blur-pool after it as the one convolution of stride 2 that they are: a third of the work.
 
     Weights are those of the convolution alone, so that published ones load. Equal to the two layers but within four
     pixels of the border, where those mirror the response and this one sees zeros.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        (padding, _) = self.padding
-        return F.conv2d(input, blurred(self.weight), self.bias, stride=2, padding=int(padding) + 2)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options, stride=2)
+
+    def kernels(self) -> Tensor:
+        return blurred(self.weight)
+
+    @property
+    def surround(self) -> int:
+        return super().surround + 2
+
+
+def _rectified(width: int, channels: int, kernel: int) -> list[nn.Module]:
+    """A convolution with its ReLU, and nothing where that stands in the published network."""
+    return [FrozenConv2d(width, channels, kernel, padding=kernel // 2, rectified=True), nn.Identity()]
 
 
 def _alex_slices(*, smooth: bool) -> list[list[nn.Module]]:
     pool = lambda: L2Pool() if smooth else nn.MaxPool2d(kernel_size=3, stride=1)  # noqa: E731
-    first: tuple[nn.Module, nn.Module] = (nn.Conv2d(3, 64, 11, padding=2), BlurPool(64))
+    first: list[nn.Module] = [FrozenConv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU()]
     if smooth:
-        first = (BlurredConv(3, 64, 11, padding=2), nn.Identity())
+        first = [BlurredConv(3, 64, 11, padding=2, rectified=True), nn.Identity(), nn.Identity()]
     return [
-        [*first, nn.ReLU()],
-        [pool(), BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()],
-        [pool(), BlurPool(192), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()],
-        [nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()],
-        [nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()],
+        first,
+        [pool(), BlurPool(64), *_rectified(64, 192, 5)],
+        [pool(), BlurPool(192), *_rectified(192, 384, 3)],
+        _rectified(384, 256, 3),
+        _rectified(256, 256, 3),
     ]
 
 
@@ -76,7 +87,7 @@ def _vgg_slices(*, smooth: bool) -> list[list[nn.Module]]:
     for stage, (channels, convs) in enumerate(VGG16_STAGES):
         layers: list[nn.Module] = [pool(), BlurPool(width)] if stage else []
         for _ in range(convs):
-            layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()]
+            layers += _rectified(width, channels, 3)
             width = channels
         slices.append(layers)
     return slices
@@ -97,7 +108,7 @@ class InputScaling(nn.Module):
         return (x_BCHW - self.shift) / self.scale
 
 
-class STLPIPS(FeatureTrunk):
+class STLPIPS(FeatureNetwork):
     """Shift-tolerant LPIPS. forward(x, y) -> (B,), 0 = same picture, lower = closer; differentiable in x and y.
 
     Module names follow the published state dict, so it loads strictly. "alex_l2" and "vgg_l2" are not the published
@@ -108,7 +119,7 @@ class STLPIPS(FeatureTrunk):
     def __init__(self, net: STNet) -> None:
         super().__init__()
         if net not in get_args(STNet):
-            raise AlloSR2Error(f"ST-LPIPS trunk must be {' or '.join(map(repr, get_args(STNet)))}, got {net!r}")
+            raise AlloSR2Error(f"ST-LPIPS network must be {' or '.join(map(repr, get_args(STNet)))}, got {net!r}")
         slices = (_vgg_slices if net.startswith("vgg") else _alex_slices)(smooth=net.endswith("_l2"))
         widths = (64, 128, 256, 512, 512) if net.startswith("vgg") else (64, 192, 384, 256, 256)
         self.scaling_layer = InputScaling()

@@ -17,39 +17,42 @@ EPS = 1e-10
 class _UnitDistance(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, y_BCHW: Tensor, weight_C: Tensor) -> Tensor:
-        x_BNC, y_BNC = positions(x_BCHW), positions(y_BCHW)
-        dtype = exact(x_BNC.dtype)
+        batch, channels = x_BCHW.shape[:2]
+        x_NC, y_NC = (positions(z).flatten(0, 1) for z in (x_BCHW, y_BCHW))
+        dtype = exact(x_NC.dtype)
         weight = weight_C.to(dtype)
-        scales, distances = [], []
-        with torch.autocast(x_BNC.device.type, enabled=False):
-            for some in blocks(x_BNC):
-                x, y = x_BNC[some].to(dtype, copy=True), y_BNC[some].to(dtype, copy=True)
-                xy_BN, x, y = (x * y) @ weight, x.square_(), y.square_()
-                root_x, root_y = (z.sum(dim=2).add_(EPS * EPS).sqrt_() for z in (x, y))
-                length_x, length_y = root_x + EPS, root_y + EPS
-                xx_BN, xy_BN, yy_BN = (
-                    x @ weight / length_x.square(),
-                    xy_BN / (length_x * length_y),
-                    y @ weight / length_y.square(),
-                )
-                distances.append((xx_BN - 2 * xy_BN + yy_BN).mean(dim=1))
-                along = (xx_BN - xy_BN) / (root_x * length_x)
-                scales.append(torch.stack([1 / length_x.square(), 1 / (length_x * length_y), along]))
-        ctx.save_for_backward(x_BNC, y_BNC, weight, torch.cat(scales, dim=1))
+        sums = x_NC.new_empty(5, x_NC.shape[0], dtype=dtype)
+        with torch.autocast(x_NC.device.type, enabled=False):
+            for some in blocks(x_NC):
+                xx, yy, xy, square_x, square_y = sums[:, some]
+                x, y = (z[some].to(dtype, copy=True) for z in (x_NC, y_NC))
+                torch.mv(x * y, weight, out=xy)
+                for z, weighed, square in ((x.square_(), xx, square_x), (y.square_(), yy, square_y)):
+                    torch.mv(z, weight, out=weighed)
+                    torch.sum(z, dim=1, out=square)
+        xx, yy, xy, square_x, square_y = sums
+        root_x, root_y = square_x.add_(EPS * EPS).sqrt_(), square_y.add_(EPS * EPS).sqrt_()
+        length_x, length_y = root_x + EPS, root_y + EPS
+        xx, xy, yy = xx / length_x.square(), xy / (length_x * length_y), yy / length_y.square()
+        scales = 1 / length_x.square(), 1 / (length_x * length_y), (xx - xy) / (root_x * length_x)
+        ctx.save_for_backward(x_NC, y_NC, weight, *scales)
         ctx.shape = x_BCHW.shape
-        return torch.cat(distances)
+        return (xx - 2 * xy + yy).view(batch, -1).mean(dim=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor, None, None]:
-        x_BNC, y_BNC, weight, scales = ctx.saved_tensors
-        of_x, of_y, along = scales * (2 * grad_B / x_BNC.shape[1])[:, None]
-        result = torch.empty_like(x_BNC)
-        for some in blocks(x_BNC):
-            x, y = x_BNC[some].to(weight.dtype, copy=True), y_BNC[some].to(weight.dtype, copy=True)
-            x = x.mul_(torch.addcmul(-along[some, :, None], of_x[some, :, None], weight))
-            result[some] = x.addcmul_(y.mul_(weight), of_y[some, :, None], value=-1)
-        return result.unflatten(1, ctx.shape[2:]).movedim(-1, 1), None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (grad_B,) = grad_outputs
+        x_NC, y_NC, weight, *scales = ctx.saved_tensors
+        batch, _, height, width = ctx.shape
+        scale_N = (grad_B * (2 / (height * width))).repeat_interleave(height * width)
+        of_x, of_y, along = (scale_N * scale for scale in scales)
+        result = torch.empty_like(x_NC)
+        for some in blocks(x_NC):
+            x, y = (z[some].to(weight.dtype, copy=True) for z in (x_NC, y_NC))
+            x = x.mul_(torch.addcmul(-along[some, None], of_x[some, None], weight))
+            result[some] = x.addcmul_(y.mul_(weight), of_y[some, None], value=-1)
+        return result.view(batch, height, width, -1).movedim(-1, 1), None, None
 
 
 def unit_distance(x_BCHW: Tensor, y_BCHW: Tensor, weight_C: Tensor) -> Tensor:

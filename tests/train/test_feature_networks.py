@@ -1,4 +1,4 @@
-"""Feature trunks: formulas and contracts on random weights, no network. test_weights.py has the real ones."""
+"""Feature networks: formulas and contracts on random weights, no network. test_weights.py has the real ones."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import nn
 import train
 from allosr2_core.errors import AlloSR2Error
 from train.perceptual.distances import DISTANCES
-from train.perceptual.networks import HEDVGG16, STLPIPS, EfficientNetLite, FeatureTrunk
+from train.perceptual.networks import HEDVGG16, STLPIPS, EfficientNetLite, FeatureNetwork
 from train.perceptual.networks.base import unit_normalise
 from train.perceptual.networks.efficientnet import LITE_BN_EPS, SamePadConv2d, fold_batch_norm, lite_blocks, lite_state
 from train.perceptual.networks.hed import hed_dataset_names
@@ -20,7 +20,7 @@ from train.perceptual.networks.st_lpips import BlurPool, BlurredConv, L2Pool
 @pytest.fixture(
     scope="module", params=["alex", "alex_l2", "vgg", "vgg_l2", "lite0", "lite0_smooth", "lite2", "hed", "hed_smooth"]
 )
-def trunk(request: pytest.FixtureRequest) -> FeatureTrunk:
+def network(request: pytest.FixtureRequest) -> FeatureNetwork:
     torch.manual_seed(0)
     if request.param.startswith("lite"):
         version, _, smooth = request.param.partition("_")
@@ -34,44 +34,44 @@ def picture(batch: int = 1, height: int = 64, width: int = 72, seed: int = 0) ->
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def test_features_are_frozen_and_independent_of_the_batch(trunk: FeatureTrunk) -> None:
-    assert not any(parameter.requires_grad for parameter in trunk.parameters())
+def test_features_are_frozen_and_independent_of_the_batch(network: FeatureNetwork) -> None:
+    assert not any(parameter.requires_grad for parameter in network.parameters())
     x = picture(batch=2)
-    together = trunk.features(x)
-    alone = trunk.features(x[1:])
+    together = network.features(x)
+    alone = network.features(x[1:])
     assert 4 <= len(together) <= 5
     for both, one in zip(together, alone, strict=True):
         assert torch.allclose(both[1:], one, atol=1e-4 * float(one.abs().max() + 1))
         assert torch.isfinite(both).all()
 
 
-def test_features_carry_a_gradient_to_the_picture(trunk: FeatureTrunk) -> None:
+def test_features_carry_a_gradient_to_the_picture(network: FeatureNetwork) -> None:
     x = picture().requires_grad_()
-    loss = torch.stack([m.square().mean() for m in trunk.features(x)]).sum()
+    loss = torch.stack([m.square().mean() for m in network.features(x)]).sum()
     (gradient,) = torch.autograd.grad(loss, x)
     assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
 
 
-def test_features_run_under_bf16_autocast(trunk: FeatureTrunk) -> None:
+def test_features_run_under_bf16_autocast(network: FeatureNetwork) -> None:
     x = picture()
-    exact = trunk.features(x)
+    exact = network.features(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = trunk.features(x)
+        rough = network.features(x)
     for a, b in zip(exact, rough, strict=True):
         assert functional.cosine_similarity(a.flatten(), b.float().flatten(), dim=0) > 0.99
 
 
-def test_features_refuse_other_shapes(trunk: FeatureTrunk) -> None:
+def test_features_refuse_other_shapes(network: FeatureNetwork) -> None:
     for shape in ((1, 4, 64, 64), (3, 64, 64), (1, 3, 16, 64)):
         with pytest.raises(AlloSR2Error, match="RGB batch"):
-            trunk.features(torch.zeros(shape))
+            network.features(torch.zeros(shape))
 
 
-def test_train_mode_changes_nothing(trunk: FeatureTrunk) -> None:
+def test_train_mode_changes_nothing(network: FeatureNetwork) -> None:
     x = picture()
-    before = trunk.features(x)
-    after = trunk.train().features(x)
-    trunk.eval()
+    before = network.features(x)
+    after = network.train().features(x)
+    network.eval()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -157,7 +157,7 @@ def test_unit_normalise_keeps_gradients_finite_at_dark_positions() -> None:
     assert torch.isfinite(gradient).all()
 
 
-def test_st_lpips_refuses_another_trunk() -> None:
+def test_st_lpips_refuses_another_network() -> None:
     with pytest.raises(AlloSR2Error, match="alex"):
         STLPIPS("squeeze")  # type: ignore[arg-type]
 
