@@ -1,5 +1,6 @@
 """Feature networks: formulas and contracts on random weights, no network. test_weights.py has the real ones."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ def test_features_run_under_bf16_autocast(network: FeatureNetwork) -> None:
         rough = network.features(x)
     for a, b in zip(exact, rough, strict=True):
         assert functional.cosine_similarity(a.flatten(), b.float().flatten(), dim=0) > 0.99
+
+
+def test_features_of_a_network_made_in_inference_mode_are_the_same(network: FeatureNetwork) -> None:
+    state = network.state_dict()
+    with torch.inference_mode():
+        other = copy.deepcopy(network)
+        other.load_state_dict(state)
+        assert other.training == network.training and next(other.parameters()).is_inference()
+        for a, b in zip(network.features(picture()), other.features(picture()), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_features_refuse_other_shapes(network: FeatureNetwork) -> None:

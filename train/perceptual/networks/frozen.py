@@ -97,7 +97,9 @@ class FrozenConv2d(nn.Conv2d):
         return ready["turned"]
 
     def _current(self, dtype: torch.dtype) -> dict[str, Any]:
-        """What is kept, while the weights are the ones it was made of."""
+        """What is kept, while the weights are the ones it was made of; weights of inference mode cannot tell."""
+        if self.weight.is_inference():
+            return {}
         of = (dtype, self.weight.device, self.weight.data_ptr(), self.weight._version)  # noqa: SLF001
         if self._ready_for != of:
             self._ready, self._ready_for = {}, of
