@@ -20,6 +20,7 @@ from .adapters import lora
 from .checkpoint.config import AlloSR2Config
 from .checkpoint.contents import HOST_ENCODER, HOST_FLOW, LORA_ENCODER, LORA_FLOW, NULL
 from .checkpoint.format import Checkpoint
+from .devices import CPU, on_device
 from .errors import AlloSR2Error
 from .finish import Target, settle
 from .flow import VelocityFn, one_step, start_state, t_from_rho
@@ -221,22 +222,33 @@ class Pipeline:
     head: SNRHead | None
     dtype: torch.dtype = torch.float32
     """What the velocity network computes in; pictures and latents are fp32."""
+    device: torch.device = CPU
+    """Where the networks are; pictures and latents are in main memory."""
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, strength: float = 1.0, dtype: torch.dtype = torch.float32
+        cls,
+        checkpoint: Checkpoint,
+        strength: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = CPU,
     ) -> Pipeline:
-        """Build every network of a standalone checkpoint on the CPU, to compute in `dtype` as far as it can."""
+        """Build every network of a standalone checkpoint, to compute on `device`, in `dtype` as far as it can."""
         network, autoencoder = checkpoint.build_network(strength), checkpoint.build_autoencoder(strength)
         head = checkpoint.build_snr_head()
         for part in (network, autoencoder, head):
             if part is not None:
                 part.compute_in(dtype)
-        return cls._of(checkpoint.config, network, autoencoder, head)
+        return cls._of(checkpoint.config, network, autoencoder, head, device)
 
     @classmethod
     def from_adapter(
-        cls, checkpoint: Checkpoint, network: VelocityNetwork, autoencoder: Autoencoder, strength: float = 1.0
+        cls,
+        checkpoint: Checkpoint,
+        network: VelocityNetwork,
+        autoencoder: Autoencoder,
+        strength: float = 1.0,
+        device: torch.device = CPU,
     ) -> Pipeline:
         """Put an adapter on its base's networks (`bases.read_base`), which get its branches and its empty prompt.
 
@@ -250,21 +262,29 @@ class Pipeline:
             if tensors := checkpoint.group(group):
                 lora.import_lora(part, {name: value.float() for name, value in tensors.items()}, prefix)
                 lora.set_scale(part, strength)
-        return cls._of(checkpoint.config, network, autoencoder, checkpoint.build_snr_head())
+        return cls._of(checkpoint.config, network, autoencoder, checkpoint.build_snr_head(), device)
 
     @classmethod
     def _of(
-        cls, config: AlloSR2Config, network: VelocityNetwork, autoencoder: Autoencoder, head: SNRHead | None
+        cls,
+        config: AlloSR2Config,
+        network: VelocityNetwork,
+        autoencoder: Autoencoder,
+        head: SNRHead | None,
+        device: torch.device,
     ) -> Pipeline:
         scale, shift = config.latent_scale, config.latent_shift
+        for part in (network, autoencoder, head):
+            if part is not None:
+                part.to(device)
         backend = Backend(
-            encode=lambda pixels: autoencoder.scaled_encode(pixels, scale, shift),
-            velocity=network,
-            decode=lambda z: autoencoder.scaled_decode(z, scale, shift),
+            encode=on_device(lambda pixels: autoencoder.scaled_encode(pixels, scale, shift), device),
+            velocity=on_device(network, device),
+            decode=on_device(lambda z: autoencoder.scaled_decode(z, scale, shift), device),
             encoder_radius=autoencoder.encoder_radius,
             decoder_radius=autoencoder.decoder_radius,
         )
-        return cls(config=config, backend=backend, head=head, dtype=computed_in(network.adapted))
+        return cls(config=config, backend=backend, head=head, dtype=computed_in(network.adapted), device=device)
 
     @torch.inference_mode()
     def upscale(

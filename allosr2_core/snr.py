@@ -120,25 +120,31 @@ class SNRHead(nn.Module):
         return self.params.hidden, -(-height // self.downscale), -(-width // self.downscale)
 
     def log_power_tiled(self, z_1Chw: Tensor, features_1Chw: Tensor | None = None) -> Tensor:
-        """`log_power` of one item, tile by tile but for rounding; `features_1Chw` is memory for `features_shape`."""
+        """`log_power` of one item, tile by tile but for rounding; `features_1Chw` is memory for `features_shape`.
+
+        The weights may be on another device than z: tiles go there and come back.
+        """
         channels, height, width = self.features_shape(*z_1Chw.shape[2:])
         h = z_1Chw.new_empty((1, channels, height, width)) if features_1Chw is None else features_1Chw
         sums_2C = torch.zeros(2, channels, dtype=torch.float64, device=h.device)
-        window, scale, side = (
-            window_of(z_1Chw),
-            1.0 / self.downscale,
-            TILE if self.conv_in.weight.element_size() > 2 else TILE * 3 // 2,
-        )
-        for rows, cols, part in exact_tiles(self.features, window, height, width, side, self.radius, scale):
+        near, far = self.conv_in.weight.device, h.device
+        side = TILE if self.conv_in.weight.element_size() > 2 else TILE * 3 // 2
+
+        def features(window: Tensor) -> Tensor:
+            return self.features(window.to(near)).to(far)
+
+        def last(window: Tensor) -> Tensor:
+            return self._from_summary(window.to(near), summary_BC11).to(far)
+
+        window, scale = window_of(z_1Chw), 1.0 / self.downscale
+        for rows, cols, part in exact_tiles(features, window, height, width, side, self.radius, scale):
             h[:, :, rows, cols] = part
             values = part.float()
             sums_2C += torch.stack([values, values.square()]).sum(dim=(1, 3, 4), dtype=torch.float64)
-        mean_C, power_C = (sums_2C / (height * width)).to(h)
+        mean_C, power_C = (sums_2C / (height * width)).to(near, h.dtype)
         summary_BC11 = self._summary(mean_C[None], power_C[None])
         result = h.new_empty((1, 1, height, width), dtype=torch.float32)
-        for rows, cols, part in exact_tiles(
-            lambda window: self._from_summary(window, summary_BC11), window_of(h), height, width, side, LAST_RADIUS, 1.0
-        ):
+        for rows, cols, part in exact_tiles(last, window_of(h), height, width, side, LAST_RADIUS, 1.0):
             result[:, :, rows, cols] = part
         return result
 

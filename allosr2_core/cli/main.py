@@ -17,6 +17,7 @@ from .. import precision
 from ..bases.registry import read_base
 from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
+from ..devices import AUTO, KINDS, device_of
 from ..errors import AlloSR2Error
 from ..pipeline import Pipeline
 from . import values as types
@@ -84,8 +85,15 @@ def build_parser() -> argparse.ArgumentParser:
         choices=precision.WORDS,
         default=precision.AUTO,
         help="what the networks compute in. fp32: the exact values. auto: bf16 where the processor has matrix units "
-        "for it (AMX), about three times as fast and some 65 dB from the exact values; fp32 elsewhere "
-        f"(default {precision.AUTO})",
+        "for it (AMX), about three times as fast and some 65 dB from the exact values; on a CUDA device bf16 or fp16; "
+        f"fp32 elsewhere (default {precision.AUTO})",
+    )
+    upscale.add_argument(
+        "--device",
+        default=AUTO,
+        metavar="DEVICE",
+        help=f"where the networks run: {', '.join(KINDS)}, or one of several such as cuda:1. auto: a CUDA device where "
+        f"there is one, each process of a launcher its own; else the processor (default {AUTO})",
     )
     upscale.add_argument(
         "--threads", type=types.whole(1), metavar="N", help="processor threads (default: torch decides)"
@@ -155,25 +163,31 @@ def _run_upscale(options: argparse.Namespace) -> int:
         mask=options.mask,
         checkpoint=checkpoint,
         dtype=options.dtype,
+        device=options.device,
     )
-    dtype = precision.dtype_of(options.dtype, torch.device("cpu"))
+    device = device_of(options.device)
+    dtype = precision.dtype_of(options.dtype, device)
+    if dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means the exact values on every device
     good = upscale_pictures(
-        request, lambda: _upscaler(load_checkpoint(checkpoint), options.transformer, options.vae, dtype)
+        request, lambda: _upscaler(load_checkpoint(checkpoint), options.transformer, options.vae, dtype, device)
     )
     return OK if good else SOME_FAILED
 
 
-def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None, dtype: torch.dtype) -> Pipeline:
+def _upscaler(
+    checkpoint: Checkpoint, transformer: Path | None, vae: Path | None, dtype: torch.dtype, device: torch.device
+) -> Pipeline:
     """The networks of a standalone checkpoint, or of an adapter on the files of its base."""
     if checkpoint.config.adapter:
         if transformer is None or vae is None:
             raise AlloSR2Error(
                 f"expected --transformer FILE and --vae FILE: the checkpoint is an adapter for {checkpoint.config.base}"
             )
-        return Pipeline.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae, dtype))
+        return Pipeline.from_adapter(checkpoint, *read_base(checkpoint.config, transformer, vae, dtype), device=device)
     if transformer is not None or vae is not None:
         raise AlloSR2Error("expected no --transformer and no --vae: the checkpoint has its own")
-    return Pipeline.from_checkpoint(checkpoint, dtype=dtype)
+    return Pipeline.from_checkpoint(checkpoint, dtype=dtype, device=device)
 
 
 def _complain(message: str) -> None:

@@ -30,6 +30,8 @@ class Record:
     error: str | None = None
     dtype: str | None = None
     """What its networks computed in, where it was done."""
+    device: str | None = None
+    """Where they ran."""
 
     def line(self) -> str:
         """One line on a result."""
@@ -39,7 +41,8 @@ class Record:
             text += f"  {header.width}x{header.height} -> {self.planned.width}x{self.planned.height}"
             text += f"  {self.planned.frames} frames" if self.planned.frames > 1 else ""
             text += "  16 bit" if self.planned.bits == 16 else ""
-        return f"{text}  {self.seconds:.1f} s" + ("" if self.dtype is None else f" in {self.dtype}")
+        text = f"{text}  {self.seconds:.1f} s" + ("" if self.dtype is None else f" in {self.dtype}")
+        return text if self.device in (None, "cpu") else f"{text} on {self.device}"
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs; sizes are width and height in px."""
@@ -55,6 +58,7 @@ class Record:
             "bits": None if planned is None else planned.bits,
             "seconds": round(self.seconds, 3),
             "dtype": self.dtype,
+            "device": self.device,
             "notes": list(self.notes),
             "error": self.error,
         }

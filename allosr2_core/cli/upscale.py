@@ -34,6 +34,8 @@ class Request:
     checkpoint: Path
     dtype: str
     """One of `precision.WORDS`, for the report; each picture's record has what it was computed in."""
+    device: str
+    """As `devices.device_of` reads it, likewise."""
 
 
 def upscale_pictures(request: Request, load_upscaler: Callable[[], Pipeline]) -> bool:
@@ -110,8 +112,8 @@ class _Run:
             seconds, reason = time.perf_counter() - started, _reason(pair.source, error)
             self._fail(Record(pair, FAILED, planned, seconds, planned.notes, reason))
         else:
-            dtype = name_of(worker.upscaler.dtype)
-            record = Record(pair, DONE, planned, time.perf_counter() - started, notes, dtype=dtype)
+            dtype, device = name_of(worker.upscaler.dtype), str(worker.upscaler.device)
+            record = Record(pair, DONE, planned, time.perf_counter() - started, notes, dtype=dtype, device=device)
             self.records.append(record)
             for note in notes:
                 self._note(f"{pair.source}: {note}")
@@ -142,7 +144,8 @@ class _Run:
         settings = (
             asdict(request.settings)
             | asdict(request.output)
-            | {"mask": request.mask, "checkpoint": str(request.checkpoint), "dtype": request.dtype}
+            | {"mask": request.mask, "checkpoint": str(request.checkpoint)}
+            | {"dtype": request.dtype, "device": request.device}
         )
         left_out = (*request.inputs.others, *request.inputs.links)
         text = json_report(self.records, self._totals(), settings, left_out, interrupted)
