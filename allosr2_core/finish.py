@@ -120,11 +120,16 @@ def luma(rgb: Tensor) -> Tensor:
 
 
 def _local_maximum(image_BHWC: Tensor) -> Tensor:
-    image_BCHW = image_BHWC.movedim(-1, 1)
-    for kernel in ((RANGE_SIDE, 1), (1, RANGE_SIDE)):  # one side after the other: 2 n instead of n^2
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        image_BCHW = functional.max_pool2d(image_BCHW, kernel, stride=1, padding=padding)
-    return image_BCHW.movedim(1, -1)
+    """Of RANGE_SIDE x RANGE_SIDE px around each, as far as the picture goes: one axis after the other."""
+    half = RANGE_SIDE // 2
+    for axis, margins in ((1, (0, 0, 0, 0, half, half)), (2, (0, 0, half, half))):
+        image_BHWC, reach = functional.pad(image_BHWC, margins, value=-torch.inf), 1
+        while reach < RANGE_SIDE:  # the maximum of `reach` px in a row gives that of up to twice as many
+            step = min(reach, RANGE_SIDE - reach)
+            length = image_BHWC.shape[axis] - step
+            image_BHWC = torch.maximum(image_BHWC.narrow(axis, 0, length), image_BHWC.narrow(axis, step, length))
+            reach += step
+    return image_BHWC
 
 
 def _shrunk(image_BHWC: Tensor, height: int, width: int) -> Tensor:

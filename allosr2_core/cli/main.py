@@ -84,9 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--dtype",
         choices=precision.WORDS,
         default=precision.AUTO,
-        help="what the networks compute in. fp32: the exact values. auto: bf16 where the processor has matrix units "
-        "for it (AMX), about three times as fast and some 65 dB from the exact values; on a CUDA device bf16 or fp16; "
-        f"fp32 elsewhere (default {precision.AUTO})",
+        help="what the networks compute in. fp32: the exact values. auto: bf16 where the processor is fast "
+        "in it (AMX, or AMD with AVX512-BF16), some 65 dB from the exact values; on a CUDA device bf16 or fp16; fp32 "
+        f"elsewhere (default {precision.AUTO})",
     )
     upscale.add_argument(
         "--device",

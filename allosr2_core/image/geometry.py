@@ -65,8 +65,9 @@ def resize_bicubic(image_BHWC: torch.Tensor, height: int, width: int) -> torch.T
     image_BHWC = image_BHWC.float()
     if (height, width) != (old_height, old_width):
         shrinks = height < old_height or width < old_width
+        image_BCHW = image_BHWC.movedim(-1, 1).contiguous()  # torch is slower, and gives the same, with channels last
         image_BCHW = functional.interpolate(
-            image_BHWC.movedim(-1, 1), size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
+            image_BCHW, size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
         )
         image_BHWC = image_BCHW.movedim(1, -1)
     return image_BHWC.clamp(0.0, 1.0).contiguous()

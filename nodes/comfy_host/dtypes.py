@@ -1,7 +1,7 @@
 """In which type the networks of the embedded checkpoint compute: the host chooses from what they support.
 
-On a CPU the host computes in fp32 whatever a model supports, because most CPUs are slow in anything else. One with
-matrix units for bf16 is several times as fast in it. There, where no option of the host names a type, the rule of the
+On a CPU the host computes in fp32 whatever a model supports, because most CPUs are slow in anything else. Some
+are up to four times as fast in bf16. There, where no option of the host names a type, the rule of the
 command line holds (`allosr2_core/precision.py`).
 """
 

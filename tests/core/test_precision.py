@@ -56,11 +56,14 @@ def psnr(found: Tensor, expected: Tensor) -> float:
         ({"amx_tile": True, "amx_bf16": True, "avx512_bf16": True}, torch.bfloat16),
         ({"amx_tile": True, "amx_bf16": False, "avx512_bf16": True}, torch.float32),
         ({"avx512_bf16": True}, torch.float32),
+        ({"avx512_bf16": True, "cpu_name": "INTEL XEON"}, torch.float32),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"avx512_bf16": False, "cpu_name": "AMD EPYC"}, torch.float32),
         ({"neon": True, "bf16": True}, torch.float32),
         ({}, torch.float32),
     ],
 )
-def test_a_cpu_computes_in_bf16_where_it_has_matrix_units(
+def test_a_cpu_computes_in_bf16_where_it_has_units_for_it(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
