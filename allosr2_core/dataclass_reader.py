@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from .errors import AlloSR2Error
+from .ranges import Choices, Range
 
 D = TypeVar("D")
 OnUnknown = Callable[[str, str], None]
@@ -21,7 +22,8 @@ def read_dataclass(kind: type[D], table: object, where: str, on_unknown: OnUnkno
     """An instance of `kind` from a table that states every field, also those with a default, and nothing else.
 
     Nested dataclasses are tables in it, tuples are lists. Whole numbers are taken where a float is meant; floats must
-    be finite. Annotations other than these, `Literal` for one, are the dataclass's own business.
+    be finite. `Annotated` with a `ranges.Range` or `ranges.Choices` is checked. Annotations other than these, `Literal`
+    for one, are the dataclass's own business.
 
     Args:
         kind: a dataclass.
@@ -34,7 +36,7 @@ def read_dataclass(kind: type[D], table: object, where: str, on_unknown: OnUnkno
     """
     if not isinstance(table, Mapping):
         raise AlloSR2Error(f"{where}: expected a table; got {table!r}")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in table:
         if key not in names:
@@ -55,10 +57,17 @@ def read_dataclass(kind: type[D], table: object, where: str, on_unknown: OnUnkno
 
 def _value(hint: Any, value: Any, where: str, on_unknown: OnUnknown | None) -> Any:
     """A value as its annotation asks for it."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint, *limits = typing.get_args(hint)
+        read = _value(hint, value, where, on_unknown)
+        for limit in limits:
+            if isinstance(limit, (Range, Choices)) and read is not None and not limit.allows(read):
+                raise AlloSR2Error(f"{where}: expected {limit}; got {value!r}")
+        return read
     if dataclasses.is_dataclass(hint):
         return read_dataclass(hint, value, where, on_unknown)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType and types.NoneType in arguments:
+    if origin in (types.UnionType, typing.Union) and types.NoneType in arguments:
         (hint,) = (argument for argument in arguments if argument is not types.NoneType)
         return None if value is None else _value(hint, value, where, on_unknown)
     if origin is tuple:

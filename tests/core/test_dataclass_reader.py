@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from allosr2_core.dataclass_reader import read_dataclass
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.ranges import Choices, Range
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,46 @@ def test_a_caller_may_say_more_of_an_unknown_key() -> None:
         read_dataclass(Outer, TABLE | {"inner": {"old": 1}}, "file", told)
     with pytest.raises(AlloSR2Error, match="did you mean 'sizes'"):
         read_dataclass(Outer, TABLE | {"inner": {"size": 1}}, "file", told)
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A limit in every place that an annotation may have one."""
+
+    steps: Annotated[int, Range(1)]
+    decay: Annotated[float, Range(0, 1, below=True)]
+    rate: Annotated[float, Range(0, above=True)] | None
+    sides: tuple[Annotated[int, Range(16, 512, multiple=16)], ...]
+    weights: dict[str, Annotated[float, Range(0)]]
+    word: Annotated[str, Choices(("yes", "no"))]
+
+
+LIMITED: dict[str, Any] = {
+    "steps": 1,
+    "decay": 0,
+    "rate": None,
+    "sides": [16, 512],
+    "weights": {"a": 0.0},
+    "word": "no",
+}
+
+
+def test_what_lies_within_its_range_is_read() -> None:
+    assert read_dataclass(Limited, LIMITED, "x") == Limited(1, 0.0, None, (16, 512), {"a": 0.0}, "no")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("steps", 0, "x.steps: expected at least 1; got 0"),
+        ("decay", 1, "x.decay: expected at least 0 and below 1; got 1"),
+        ("rate", 0, "x.rate: expected above 0; got 0"),
+        ("sides", [16, 24], "x.sides: expected at least 16 and at most 512 and a multiple of 16; got 24"),
+        ("weights", {"a": -1}, "x.weights.a: expected at least 0; got -1"),
+        ("word", "maybe", "x.word: expected one of 'yes', 'no'; got 'maybe'"),
+    ],
+)
+def test_what_lies_outside_is_refused_by_name(key: str, value: object, message: str) -> None:
+    with pytest.raises(AlloSR2Error) as refusal:
+        read_dataclass(Limited, LIMITED | {key: value}, "x")
+    assert str(refusal.value) == message
