@@ -1,8 +1,6 @@
 """Frozen dataclasses from tables, as JSON and TOML give them: exactly their fields, each of its type and in its range.
 
-    depth: Annotated[int, Range(0, 128)]
-
-states a range beside its field; of a tuple, `Range` is that of each number and `Length` how many there may be.
+Limits stand beside the fields: `ranges`.
 """
 
 from __future__ import annotations
@@ -13,10 +11,10 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from .errors import AlloSR2Error, shown
+from .ranges import Choices, Length, Range
 
 D = TypeVar("D")
 _LONGEST_KEY = 100
@@ -24,38 +22,11 @@ OnUnknown = Callable[[str, str], None]
 """Called with the path of a table and a key that is none of its fields, which is refused next: it may say more."""
 
 
-@dataclass(frozen=True)
-class Range:
-    """Of a number: from `least` to `most`, both allowed; `above`: more than `least`."""
-
-    least: float = -math.inf
-    most: float = math.inf
-    above: bool = False
-
-    def allows(self, value: float) -> bool:
-        """Whether a number lies within; NaN never does."""
-        return (self.least < value if self.above else self.least <= value) and value <= self.most
-
-    def __str__(self) -> str:
-        """The range in words, as in "expected a number of at least 1"."""
-        least = f"{'above' if self.above else 'of at least'} {self.least:g}" if self.least > -math.inf else ""
-        most = f"of at most {self.most:g}" if self.most < math.inf else ""
-        return " and ".join(part for part in (least, most) if part)
-
-
-@dataclass(frozen=True)
-class Length:
-    """Of a tuple: how many values it may have."""
-
-    least: int
-    most: int
-
-
 def read_dataclass(kind: type[D], table: object, where: str, on_unknown: OnUnknown | None = None) -> D:
     """An instance of `kind` from a table that states every field, also those with a default, and nothing else.
 
     Nested dataclasses are tables in it, tuples are lists. Whole numbers are taken where a float is meant; floats must
-    be finite. Ranges are those of `Range` and `Length`. Annotations other than these, `Literal` for one, are the
+    be finite. Limits are those of `ranges`, by `Annotated`. Annotations other than these, `Literal` for one, are the
     dataclass's own business.
 
     Args:
@@ -101,12 +72,12 @@ def _value(hint: Any, value: Any, where: str, on_unknown: OnUnknown | None) -> A
         hint, *limits = typing.get_args(hint)
         read = _value(hint, value, where, on_unknown)
         for limit in limits:
-            _check(limit, read, where)
+            _check(limit, read, value, where)
         return read
     if dataclasses.is_dataclass(hint):
         return read_dataclass(hint, value, where, on_unknown)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType and types.NoneType in arguments:
+    if origin in (types.UnionType, typing.Union) and types.NoneType in arguments:
         (hint,) = (argument for argument in arguments if argument is not types.NoneType)
         return None if value is None else _value(hint, value, where, on_unknown)
     if origin is tuple:
@@ -139,11 +110,11 @@ def _plain(kind: type, value: Any, where: str) -> Any:
     return read
 
 
-def _check(limit: object, value: Any, where: str) -> None:
-    """AlloSR2Error for a number or a tuple's numbers out of their range, or for too many of them; None is in it."""
-    if isinstance(limit, Length) and not limit.least <= len(value) <= limit.most:
-        raise AlloSR2Error(f"{where}: expected {limit.least} to {limit.most} values; got {len(value)}: {shown(value)}")
-    if isinstance(limit, Range):
-        for part in value if isinstance(value, tuple) else (value,):
+def _check(limit: object, read: Any, given: Any, where: str) -> None:
+    """AlloSR2Error for a value, or one in a tuple, out of its limits; None is within all."""
+    if isinstance(limit, Length) and not limit.allows(read):
+        raise AlloSR2Error(f"{where}: expected {limit}; got {len(read)}: {shown(given)}")
+    if isinstance(limit, (Range, Choices)):
+        for part, original in zip(read, given, strict=True) if isinstance(read, tuple) else ((read, given),):
             if part is not None and not limit.allows(part):
-                raise AlloSR2Error(f"{where}: expected a number {limit}; got {shown(part)}")
+                raise AlloSR2Error(f"{where}: expected {limit}; got {shown(original)}")

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dataclass_reader import Range, check_fields
+from .dataclass_reader import check_fields
 from .errors import AlloSR2Error
 from .flow import rms, t_from_rho
 from .networks.activation import silu_of_own
 from .precision import convert_convolutions
+from .ranges import Range
 from .tiling.exact import exact_tiles, window_of
 
 TILE = 16

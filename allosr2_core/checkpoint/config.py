@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ..adapters.targets import check_targets
 from ..bases.registry import FAMILIES, needs_host
-from ..dataclass_reader import Range, check_fields
+from ..dataclass_reader import check_fields
 from ..errors import AlloSR2Error, shown
 from ..flow import INITS, Init
 from ..networks.autoencoders import autoencoder_params
 from ..networks.registry import NETWORKS, network_params
 from ..options import T_WORDS
+from ..ranges import Range
 
 
 @dataclass(frozen=True)

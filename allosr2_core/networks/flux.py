@@ -15,8 +15,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..dataclass_reader import Range, read_dataclass
+from ..dataclass_reader import read_dataclass
 from ..errors import AlloSR2Error, shown
+from ..ranges import Range
 from .flux_transformer import Flux, FluxParams, expect_shape
 from .registry import VelocityNetwork, network
 

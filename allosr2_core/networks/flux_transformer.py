@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..dataclass_reader import Length, Range, check_fields
+from ..dataclass_reader import check_fields
 from ..errors import AlloSR2Error
+from ..ranges import Length, Range
 from .flux_layers import (
     TIME_FEATURES,
     DoubleStreamBlock,

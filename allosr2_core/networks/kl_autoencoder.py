@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ..dataclass_reader import Length, Range, check_fields
+from ..dataclass_reader import check_fields
 from ..errors import AlloSR2Error
+from ..ranges import Length, Range
 from ..tiling.kl_strips import streamed_decode, streamed_encode
 from .autoencoders import Autoencoder, autoencoder
 from .kl_layers import NORM_GROUPS, Downsample, Level, Middle, ResnetBlock, Upsample, conv3, group_norm

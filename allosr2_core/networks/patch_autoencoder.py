@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ..dataclass_reader import Range, check_fields
+from ..dataclass_reader import check_fields
 from ..errors import AlloSR2Error
 from ..precision import convert_convolutions
+from ..ranges import Range
 from .activation import silu_of_own
 from .autoencoders import Autoencoder, autoencoder
 

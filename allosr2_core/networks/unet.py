@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..dataclass_reader import Length, Range, check_fields, read_dataclass
+from ..dataclass_reader import check_fields, read_dataclass
 from ..errors import AlloSR2Error
 from ..flow import expand, linear_velocity
 from ..precision import convert_convolutions
+from ..ranges import Length, Range
 from .activation import silu_of_own
 from .registry import VelocityNetwork, network
 

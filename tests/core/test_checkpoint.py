@@ -241,7 +241,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "base number": (in_config(base=5), "base: expected str; got 5"),
     "t_method": (in_config(t_method="paired"), "t_method must be one of"),
     "init": (in_config(init="noise"), "init must be one of"),
-    "tile": (in_config(tile_size=0), "tile_size: expected a number of at least 1"),
+    "tile": (in_config(tile_size=0), "tile_size: expected at least 1"),
     "latent scale": (in_config(latent_scale=0.0), "latent_scale"),
     "network is text": (in_config(network="unet"), "network: expected a table; got 'unet'"),
     "network type": (in_config(network=lambda n: {**n, "type": "dit"}), "network: expected type"),
@@ -252,11 +252,11 @@ WRONG: dict[str, tuple[Change, str]] = {
     "head": (in_config(snr_head=lambda h: {**h, "hidden": "8"}), "hidden: expected int; got '8'"),
     "head width": (
         in_config(snr_head=lambda h: {**h, "hidden": 0}),
-        "snr_head.hidden: expected a number",
+        "snr_head.hidden: expected at",
     ),
     "autoencoder blocks": (
         in_config(autoencoder=lambda a: {**a, "blocks": -1}),
-        "blocks: expected a number",
+        "blocks: expected at",
     ),
     "channels disagree": (in_config(latent_channels=12), "latent_channels"),
     "downscale disagrees": (in_config(latent_downscale=8), "latent_downscale"),

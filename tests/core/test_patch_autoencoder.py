@@ -166,8 +166,8 @@ def test_other_latents_are_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"patch": 1}, "patch: expected a number of at least 2"),
-        ({"channels": 0}, "latent_channels: expected a number of at least 1"),
+        ({"patch": 1}, "patch: expected at least 2"),
+        ({"channels": 0}, "latent_channels: expected at least 1"),
         ({"channels": 49}, r"expected 1\.\.3\*patch\^2 latent channels"),
     ],
 )

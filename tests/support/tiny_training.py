@@ -24,7 +24,7 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
         "micro": 0,
         "lr": 1e-3,
         "warmup": 1,
-        "decay": 2,
+        "decay": min(2, steps),
         "ema": 0.9,
         "grad_clip": 1.0,
     }

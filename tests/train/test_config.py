@@ -1,8 +1,10 @@
 """Training configurations: every key present, known and of its type, or an error that names it."""
 
 import dataclasses
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -95,6 +97,83 @@ def test_a_missing_key_is_named(tmp_path: Path, path: str) -> None:
 def test_a_wrong_type_is_named(tmp_path: Path, path: str, value: object, reason: str) -> None:
     with pytest.raises(AlloSR2Error, match=reason):
         from_table(Config, changed(tmp_path, path, value), "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("run.threads", -1, "x.run.threads: expected at least 0; got -1"),
+        ("run.precision", "bf61", "x.run.precision: expected one of 'no', 'bf16', 'fp16', 'auto'; got 'bf61'"),
+        ("run.save_minutes", -1.0, "x.run.save_minutes: expected at least 0; got -1.0"),
+        ("run.log_every", 0, "x.run.log_every: expected at least 1; got 0"),
+        ("run.preview_every", -1, "x.run.preview_every: expected at least 0; got -1"),
+        ("data.crop", 24, "x.data.crop: expected at least 16 and a multiple of 16; got 24"),
+        ("data.workers", -1, "x.data.workers: expected at least 0; got -1"),
+        ("data.zoom", [0.0, 1.0], "x.data.zoom: expected above 0; got 0.0"),
+        ("data.zoom", [2.0, 1.0], "x.data: zoom: expected the smaller number first; got [2.0, 1.0]"),
+        ("data.strengths", [0.0, 0.0, 0.0], "x.data: strengths: expected a share above 0"),
+        ("data.sources", [{"hr": "a", "lr": "", "weight": 0.0}], "x.data.sources.weight: expected above 0; got 0.0"),
+        ("base.dtype", "fp8", "x.base.dtype: expected one of 'fp32', 'bf16'; got 'fp8'"),
+        ("adapter.rank", -4, "x.adapter.rank: expected at least 0; got -4"),
+        ("adapter.rank", 4, "x.adapter: alpha: expected above 0 for a rank of 4; got 0"),
+        ("stages.prior.optim.optimizer", "adan", "optimizer: expected one of 'adamw', 'muon'; got 'adan'"),
+        ("stages.prior.optim.steps", -1, "x.stages.prior.optim.steps: expected at least 0; got -1"),
+        (
+            "stages.prior.optim.steps",
+            1,
+            "x.stages.prior.optim: decay: expected at most the 1 steps of the stage; got 2",
+        ),
+        ("stages.prior.optim.warmup", 5, "warmup: expected at most the 4 steps of the stage; got 5"),
+        ("stages.prior.optim.decay", 5, "decay: expected at most the 4 steps of the stage; got 5"),
+        ("stages.prior.optim.batch", 0, "x.stages.prior.optim.batch: expected at least 1; got 0"),
+        ("stages.prior.optim.micro", -1, "x.stages.prior.optim.micro: expected at least 0; got -1"),
+        ("stages.prior.optim.lr", -1e-3, "x.stages.prior.optim.lr: expected at least 0; got -0.001"),
+        ("stages.prior.optim.lr", 0.0, "x.stages.prior.optim: lr: expected above 0; got 0"),
+        ("stages.prior.optim.ema", 1.5, "x.stages.prior.optim.ema: expected at least 0 and below 1; got 1.5"),
+        ("stages.prior.optim.grad_clip", 0.0, "x.stages.prior.optim.grad_clip: expected above 0; got 0.0"),
+        ("stages.prior.t_logit_std", -1.0, "t_logit_std: expected at least 0; got -1.0"),
+        ("stages.autoencoder.pca_patches", 0, "pca_patches: expected at least 1; got 0"),
+        ("stages.sr.t_min", 0.7, "x.stages.sr: t_min: expected at most t_max, 0.6; got 0.7"),
+        ("stages.sr.t_max", 1.1, "x.stages.sr.t_max: expected above 0 and at most 1; got 1.1"),
+        ("stages.sr.t_guessed", 1.1, "x.stages.sr.t_guessed: expected at least 0 and at most 1; got 1.1"),
+        ("stages.sr.atm_t", [0.6, 0.1], "x.stages.sr: atm_t: expected the smaller number first; got [0.6, 0.1]"),
+        ("stages.sr.encoder_lr", -0.5, "x.stages.sr.encoder_lr: expected at least 0; got -0.5"),
+        ("stages.sr.paths_every", 0, "x.stages.sr.paths_every: expected at least 1; got 0"),
+        ("stages.sr.weights.fatc", -0.1, "x.stages.sr.weights.fatc: expected at least 0; got -0.1"),
+        ("stages.sr.adversary.lr", 0.0, "x.stages.sr.adversary.lr: expected above 0; got 0.0"),
+        ("stages.snr_head.hidden", 0, "x.stages.snr_head.hidden: expected at least 1; got 0"),
+        ("stages.snr_head.flat_share", -0.1, "flat_share: expected at least 0 and at most 1; got -0.1"),
+    ],
+)
+def test_a_number_outside_its_range_is_named(tmp_path: Path, path: str, value: object, reason: str) -> None:
+    with pytest.raises(AlloSR2Error, match=re.escape(reason)):
+        from_table(Config, changed(tmp_path, path, value), "x")
+
+
+def test_a_stage_without_steps_is_one_of_a_base(tmp_path: Path) -> None:
+    table = changed(tmp_path, "stages.prior.optim", tiny_table(tmp_path, 0)["stages"]["prior"]["optim"])
+    table["stages"]["prior"]["optim"] |= {"warmup": 0, "lr": 0.0}
+    with pytest.raises(AlloSR2Error, match=re.escape("x: stages.prior.optim.steps: expected at least 1; got 0")):
+        from_table(Config, table, "x")
+    table["base"]["transformer"] = "flux1-dev.safetensors"
+    assert from_table(Config, table, "x").stages.prior.optim.steps == 0
+
+
+def numbers(kind: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number of a configuration: its path and its annotation."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        inner = [part for part in get_args(hint) if isinstance(part, type) and dataclasses.is_dataclass(part)]
+        inner += [hint] if isinstance(hint, type) and dataclasses.is_dataclass(hint) else []
+        if inner:
+            yield from numbers(inner[0], f"{where}{name}.")
+        elif re.search(r"\b(int|float)\b", repr(hint)):
+            yield f"{where}{name}", hint
+
+
+def test_every_number_has_its_range_beside_it() -> None:
+    """But the seed and the mean of a logit, which may be any."""
+    free = [path for path, hint in numbers(Config) if "Range" not in repr(hint)]
+    assert free == ["run.seed", "stages.prior.t_logit_mean"]
 
 
 def test_whole_numbers_are_accepted_where_a_float_is_meant(tmp_path: Path) -> None:
