@@ -15,6 +15,8 @@ class AlloSR2Error(ValueError):
     and what is too long is cut.
     """
 
+    __module__ = "allosr2_core.errors"  # a host imports packs under the names of their folders, and shows this
+
     def __init__(self, message: object = "") -> None:
         super().__init__(cut(one_line(str(message)), LONGEST))
 

@@ -18,7 +18,7 @@ from .image.color import match_color
 from .image.geometry import resize_bicubic
 from .image.windowed_bicubic import Enlarged, Kernel
 from .layout import Layout
-from .tiling.exact import Window
+from .tiling.exact import Tick, Window
 
 RANGE_SIDE = 9
 """px of the input around a pixel that its result is limited by. Wider than a JPEG block (8): one block is no range."""
@@ -63,7 +63,7 @@ class Target:
         return torch.empty(*batch, self.layout.height, self.layout.width, 3 if self.alpha is None else 4)
 
 
-def settle(result_HWC: Tensor, target: Target, color: str) -> None:
+def settle(result_HWC: Tensor, target: Target, color: str, tick: Tick | None = None) -> None:
     """Give the restored picture in result[..., :3] what is the input's: detail, colours, bounds, masked parts, alpha.
 
     In place, float32, of one picture. Detail, where the result is a reduction of the restored picture: `detail.
@@ -71,7 +71,7 @@ def settle(result_HWC: Tensor, target: Target, color: str) -> None:
     has in the RANGE_SIDE x RANGE_SIDE px around it by more than BEYOND of that range, so that a flat colour stays what
     it is, where a network that saw photographs is a few levels off, most of all at the border. Mask: enlarged
     bilinearly, so that the edge of one of the input's size is one input pixel wide. A grey input (R = G = B) gives the
-    luma of its result. Alpha is enlarged bicubically.
+    luma of its result. Alpha is enlarged bicubically. tick: called once per band of rows.
     """
     layout, source, rgb_HWC = target.layout, target.source, result_HWC[..., :3].clamp_(0.0, 1.0)
     height, width = layout.height, layout.width
@@ -93,6 +93,8 @@ def settle(result_HWC: Tensor, target: Target, color: str) -> None:
         if reference is not None and mask is not None:
             band = torch.lerp(reference.pixels(rows, columns), band, mask.pixels(rows, columns))
         rgb_HWC[rows] = luma(band) if grey else band
+        if tick is not None:
+            tick()
     if target.alpha is not None:
         result_HWC[..., 3] = resize_bicubic(target.alpha[..., None], height, width)[0, ..., 0]
 

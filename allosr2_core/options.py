@@ -41,6 +41,8 @@ class Slider:
     least: float
     most: float
     step: float
+    start: float | None = None
+    """What it shows at first; None: the option's own default."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Option:
             return f"above {self.least:g}" if self.above else f"of {self.least:g} or more"
         return ""
 
+    def start(self, name: str) -> float:
+        """What the slider of the field `name` shows at first."""
+        shown = None if self.slider is None else self.slider.start
+        return DEFAULTS[name] if shown is None else shown
+
     def allows(self, value: float) -> bool:
         """Whether a number is within the range; where `least` is excluded, so is a finite `most`."""
         if not math.isfinite(value):
@@ -124,11 +131,10 @@ class UpscaleOptions:
         None,
         Option(
             meaning="Length of the result's longer side in pixels, instead of scale.",
-            node_note="0 = use scale.",
+            node_note="Where that is less than the picture has, the picture is reduced first.",
             least=1,
             unit="PX",
-            slider=Slider(0, 16384, 1),
-            node_name="target_long_edge",
+            slider=Slider(1, 16384, 1, start=3840),
         ),
     )
     t: float | str | None = _option(

@@ -138,8 +138,14 @@ def step(
         here = slice(number, number + 1)
         z, z_hat = z_lr[here], result[here]
         apply_plan(_step_at(velocity, times[here], config, shifted), z, plan, tick=tick, out_BCHW=z_hat)
-        z_hat.sub_(z).mul_(realism).add_(z)
+        toward(z, z_hat, realism)
     return result
+
+
+def toward(z_lr: Tensor, z_hat: Tensor, realism: float) -> None:
+    """Restored latents as far from the input's as realism says, in place: z_L + realism (z_hat - z_L)."""
+    check_option("realism", realism)
+    z_hat.sub_(z_lr).mul_(realism).add_(z_lr)
 
 
 def _step_at(velocity: VelocityFn, t_1: Tensor, config: AlloSR2Config, shifted: bool) -> Callable[[Tensor], Tensor]:

@@ -19,7 +19,7 @@ from .flow import rms, t_from_rho
 from .networks.activation import silu_of_own
 from .precision import convert_convolutions
 from .ranges import Range
-from .tiling.exact import exact_tiles, window_of
+from .tiling.exact import Tick, exact_tile_count, exact_tiles, window_of
 
 TILE = 16
 """Side, in cells of its map, of the tiles that the head takes a whole picture in by; 24 where values have two bytes."""
@@ -119,7 +119,17 @@ class SNRHead(nn.Module):
         """(C, h', w') of the features of a latent of this size."""
         return self.params.hidden, -(-height // self.downscale), -(-width // self.downscale)
 
-    def log_power_tiled(self, z_1Chw: Tensor, features_1Chw: Tensor | None = None) -> Tensor:
+    @property
+    def tile(self) -> int:
+        """Side, in cells of the map, of the tiles a whole picture is taken in by."""
+        return TILE if self.conv_in.weight.element_size() > 2 else TILE * 3 // 2
+
+    def ticks(self, height: int, width: int) -> int:
+        """How often `log_power_tiled` ticks for a latent of height x width cells."""
+        _, rows, columns = self.features_shape(height, width)
+        return 2 * exact_tile_count(rows, columns, self.tile)
+
+    def log_power_tiled(self, z_1Chw: Tensor, features_1Chw: Tensor | None = None, tick: Tick | None = None) -> Tensor:
         """`log_power` of one item, tile by tile but for rounding; `features_1Chw` is memory for `features_shape`.
 
         The weights may be on another device than z: tiles go there and come back.
@@ -128,7 +138,6 @@ class SNRHead(nn.Module):
         h = z_1Chw.new_empty((1, channels, height, width)) if features_1Chw is None else features_1Chw
         sums_2C = torch.zeros(2, channels, dtype=torch.float64, device=h.device)
         near, far = self.conv_in.weight.device, h.device
-        side = TILE if self.conv_in.weight.element_size() > 2 else TILE * 3 // 2
 
         def features(window: Tensor) -> Tensor:
             return self.features(window.to(near)).to(far)
@@ -136,15 +145,15 @@ class SNRHead(nn.Module):
         def last(window: Tensor) -> Tensor:
             return self._from_summary(window.to(near), summary_BC11).to(far)
 
-        window, scale = window_of(z_1Chw), 1.0 / self.downscale
-        for rows, cols, part in exact_tiles(features, window, height, width, side, self.radius, scale):
+        window, scale, side = window_of(z_1Chw), 1.0 / self.downscale, self.tile
+        for rows, cols, part in exact_tiles(features, window, height, width, side, self.radius, scale, tick):
             h[:, :, rows, cols] = part
             values = part.float()
             sums_2C += torch.stack([values, values.square()]).sum(dim=(1, 3, 4), dtype=torch.float64)
         mean_C, power_C = (sums_2C / (height * width)).to(near, h.dtype)
         summary_BC11 = self._summary(mean_C[None], power_C[None])
         result = h.new_empty((1, 1, height, width), dtype=torch.float32)
-        for rows, cols, part in exact_tiles(last, window_of(h), height, width, side, LAST_RADIUS, 1.0):
+        for rows, cols, part in exact_tiles(last, window_of(h), height, width, side, LAST_RADIUS, 1.0, tick):
             result[:, :, rows, cols] = part
         return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,10 @@ from .errors import AlloSR2Error
 from .flow import t_from_rho
 from .options import T_METHODS
 from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
+from .tiling.exact import Tick
+
+DAMAGE: Mapping[str, float] = {"clean": 0.4, "mild": 0.75, "real": 1.15, "severe": math.inf}
+"""Words for how degraded a picture is -> up to which time, in parts of the checkpoint's calibrated one."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ def estimate_t(
     method: str,
     z_hr: Tensor | None = None,
     manual: float | None = None,
+    tick: Tick | None = None,
 ) -> TimestepEstimate:
     """The time t* of latents z_L [B, C, h, w] by one of `T_METHODS`; always within the trained range.
 
@@ -47,7 +54,7 @@ def estimate_t(
         raw_t = torch.full((batch,), config.t_star)
         local = None
     elif method == "predicted":
-        powers = torch.cat([predicted_power(z, head).cpu() for z in z_lr.float().split(1)])
+        powers = torch.cat([predicted_power(z, head, tick=tick).cpu() for z in z_lr.float().split(1)])
         raw_t = t_from_rho(log_rho(powers).exp())
         local = local_rho(powers, *z_lr.shape[2:])[:, 0]
     elif method == "paired":
@@ -70,6 +77,7 @@ def estimate_t(
         local = rho[:, None, None].expand(shape)
     lines = [
         f"{method}: t* = {float(t[i]):.3f}{'' if t[i] == raw_t[i] else f' (clamped from {float(raw_t[i]):.3f})'}, "
+        f"{damage(float(raw_t[i]), config.t_star)}, "
         f"rho = {float(rho[i]):.3f}, SNR = {float(snr_db[i]):.1f} dB"
         for i in range(batch)
     ]
@@ -77,9 +85,16 @@ def estimate_t(
     return TimestepEstimate(t=t, rho=rho, snr_db=snr_db, report="\n".join(lines), map=local)
 
 
+def damage(t: float, t_star: float) -> str:
+    """A word for how degraded a picture with this time is: those of `DAMAGE`, from "clean" to "severe"."""
+    return next(word for word, part in DAMAGE.items() if t <= part * t_star)
+
+
 @torch.no_grad()
-def predicted_power(z_1Chw: Tensor, head: SNRHead | None, features_1Chw: Tensor | None = None) -> Tensor:
+def predicted_power(
+    z_1Chw: Tensor, head: SNRHead | None, features_1Chw: Tensor | None = None, *, tick: Tick | None = None
+) -> Tensor:
     """What the SNR head sees in one z_L: `SNRHead.log_power_tiled`."""
     if head is None:
         raise AlloSR2Error("expected a checkpoint with an SNR head for t method 'predicted'; it has none")
-    return head.log_power_tiled(z_1Chw, features_1Chw)
+    return head.log_power_tiled(z_1Chw, features_1Chw, tick)

@@ -6,34 +6,30 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..allosr2_core.checkpoint.format import EMBEDDED_NAME, load_checkpoint
+from ..allosr2_core.checkpoint.format import load_checkpoint
 from ..allosr2_core.errors import AlloSR2Error
 from . import conditioning
 from .comfy_host import adapter, embedded, files
-from .sockets import AlloSR2
+from .node import Node, schema
+from .sockets import AlloSR2, base_inputs, checkpoint_input
 from .spec import Spec
 
 if TYPE_CHECKING:
     from .comfy_host import VAE, ModelPatcher
 
 
-class AlloSR2Loader(io.ComfyNode):
+class AlloSR2Loader(Node):
     """Reads a checkpoint strictly and hands out host objects."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AlloSR2Loader",
+        return schema(
+            "AlloSR2Loader",
             display_name="AlloSR2 Loader",
-            category="AlloSR2",
-            description="Loads an AlloSR2 checkpoint. The embedded one needs no download and runs on a CPU.",
+            description="Loads a checkpoint for AlloSR2's super resolution. The embedded one needs no download and "
+            "runs on a CPU.",
             inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=files.checkpoint_names(),
-                    default=EMBEDDED_NAME,
-                    tooltip="The embedded checkpoint, or a .safetensors file from models/allosr2.",
-                ),
+                checkpoint_input(files.checkpoint_names()),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -43,18 +39,7 @@ class AlloSR2Loader(io.ComfyNode):
                     tooltip="How much of what was learned for super-resolution is added to the generative prior and to "
                     "the VAE's encoder. 1 = as trained, 0 = the prior alone.",
                 ),
-                io.Model.Input(
-                    "model",
-                    optional=True,
-                    tooltip="For an adapter: the base it was trained on, e.g. FLUX.1-dev from Load Diffusion Model, in "
-                    "any weight type. Leave it unconnected for the embedded checkpoint.",
-                ),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="For an adapter: the VAE of its base, from Load VAE. Leave it unconnected for the embedded "
-                    "checkpoint.",
-                ),
+                *base_inputs(),
             ],
             outputs=[
                 io.Model.Output("MODEL", tooltip="The velocity network, with the checkpoint's weights patched in."),
@@ -69,18 +54,9 @@ class AlloSR2Loader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        """Refuse unknown names before anything runs; ComfyUI 0.3.75 does not check the choices of V3 nodes."""
-        names = files.checkpoint_names()
-        if checkpoint is None or checkpoint in names:
-            return True
-        return f"expected one of {', '.join(names)}; got {checkpoint!r}"
-
-    @classmethod
     def fingerprint_inputs(cls, checkpoint: str, **_: object) -> tuple[str, int, int]:
         """Load again when the file behind the name was replaced."""
-        state = files.checkpoint_path(checkpoint).stat()
-        return checkpoint, state.st_mtime_ns, state.st_size
+        return files.fingerprint(checkpoint)
 
     @classmethod
     def execute(
@@ -93,5 +69,5 @@ class AlloSR2Loader(io.ComfyNode):
             raise AlloSR2Error(f"{checkpoint!r} brings its own MODEL and VAE: disconnect the loader's inputs")
         else:
             model, vae = embedded.build_model(loaded, strength), embedded.build_vae(loaded, strength)
-        spec = Spec(checkpoint, loaded.config, loaded.build_snr_head(), loaded.null)
+        spec = Spec(checkpoint, loaded.config, embedded.build_snr_head(loaded), loaded.null)
         return io.NodeOutput(model, vae, spec, conditioning.of_checkpoint(spec))

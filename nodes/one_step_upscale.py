@@ -5,19 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..allosr2_core.layout import count_ticks
 from ..allosr2_core.pipeline import prepare
 from ..allosr2_core.start_time import estimate_t
-from .comfy_host.execution import Ticker
+from .comfy_host.execution import Ticker, show_text
 from .comfy_host.fit import check_fit
-from .comfy_host.model import step
+from .comfy_host.model import dtype_name, step
 from .comfy_host.vae import encode, encode_ticks
 from .conditioning import prompt_for
 from .latent import latent
 from .mask import refuse_alpha_as_mask
-from .sockets import allosr2_input, number_input, switch_input, time_input, vae_input
+from .node import Node, schema
+from .sockets import (
+    allosr2_input,
+    mask_input,
+    number_input,
+    size,
+    size_inputs,
+    switch_input,
+    time_input,
+    vae_input,
+)
+from .spec import head_ticks
+from .summary import Clock, Work, seconds, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,25 +38,22 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 
-class AlloSR2OneStepUpscale(io.ComfyNode):
+class AlloSR2OneStepUpscale(Node):
     """image -> bicubic -> encode -> one step -> LATENT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="AlloSR2OneStepUpscale",
+        return schema(
+            "AlloSR2OneStepUpscale",
             display_name="AlloSR2 One-Step Upscale",
-            category="AlloSR2",
-            description="Restores and enlarges photographs with a single evaluation of the model. "
+            description="Restores and enlarges photographs (super resolution) with a single evaluation of the model. "
             "Decode the result with Tiled Decode (AlloSR2), or with any VAE Decode.",
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL of the AlloSR2 Loader."),
                 vae_input(),
                 allosr2_input(),
                 io.Image.Input("image", tooltip="Photographs of any size; an alpha channel is kept."),
-                number_input("scale"),
-                number_input("long_edge"),
-                number_input("realism"),
+                *size_inputs(),
                 number_input("tile"),
                 number_input("overlap"),
                 switch_input("shifted"),
@@ -55,18 +64,13 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
                     tooltip="For adapters on text-to-image bases: another prompt than the empty one they bring. The "
                     "embedded checkpoint takes none.",
                 ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="Where to restore: white takes the restored picture, black keeps the plain enlargement, "
-                    "grey mixes. Of the image's size; its edge is softened over one input pixel. Tiled Decode "
-                    "applies it, VAE Decode does not.",
-                ),
+                mask_input(),
             ],
             outputs=[
                 io.Latent.Output(
                     "LATENT",
-                    tooltip="Restored latents, with what Tiled Decode needs: size, alpha channel, mask and the input.",
+                    tooltip="Restored latents, with what Tiled Decode needs: size, alpha channel, mask, the input, and "
+                    "where the step started.",
                 )
             ],
         )
@@ -78,9 +82,9 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         vae: VAE,
         allosr2: Spec,
         image: Tensor,
+        size_by: str,
         scale: float,
-        target_long_edge: int,
-        realism: float,
+        long_edge: int,
         tile: int,
         overlap: int,
         shifted_grid: bool = False,
@@ -88,20 +92,25 @@ class AlloSR2OneStepUpscale(io.ComfyNode):
         conditioning: list[list[Any]] | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
+        clock, config = Clock(), allosr2.config
         prompt = prompt_for(allosr2, conditioning)
         check_fit(allosr2, vae, model)
-        config = allosr2.config
-        size = {"scale": None if target_long_edge else scale, "long_edge": target_long_edge or None}
         if mask is not None:
             refuse_alpha_as_mask(image, mask)
-        target = prepare(image.cpu(), config, **size, mask=None if mask is None else mask.cpu())
+        whole = size(size_by, scale, long_edge)
+        target = prepare(image.cpu(), config, **whole, mask=None if mask is None else mask.cpu())
         layout, pictures = target.layout, range(image.shape[0])
+        method = config.t_method if t is None else "manual"
         _, steps, _ = count_ticks(layout, config, tile, overlap)
-        tick = Ticker(len(pictures) * (encode_ticks(layout, config) + steps))
+        each = encode_ticks(layout, config) + head_ticks(allosr2, layout, method) + steps
+        tick = Ticker(len(pictures) * each)
         windows = (target.item(number).window() for number in pictures)
         z_lr = torch.cat([encode(vae, layout, window, config, tick) for window in windows])
-        method = config.t_method if t is None else "manual"
-        times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t).t
+        times = estimate_t(z_lr.cpu(), config, allosr2.snr_head, method, manual=t, tick=tick).t
         tiles = {"tile": tile, "overlap": overlap, "shifted": shifted_grid}
-        z_hr = step(model, z_lr, times, config, prompt=prompt, realism=realism, **tiles, tick=tick)
-        return io.NodeOutput(latent(model.model.process_latent_out(z_hr), target))
+        z_hr = step(model, z_lr, times, config, prompt=prompt, **tiles, tick=tick)
+        work = Work(tuple(times.tolist()), config.t_star, steps, dtype_name(model), clock.seconds)
+        text = f"{sizes(layout)}\n{work.words}\n{seconds(work.seconds)}"
+        show_text(text)
+        raw = (model.model.process_latent_out(z) for z in (z_hr, z_lr))
+        return io.NodeOutput(latent(*raw, target, work), ui=ui.PreviewText(text))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..allosr2_core.checkpoint.config import AlloSR2Config
+from ..allosr2_core.layout import Layout
 from ..allosr2_core.snr import SNRHead
 
 
@@ -21,3 +22,13 @@ class Spec:
     """Predicts log rho from z_L; small beside the networks, kept on the CPU."""
     null: tuple[Tensor, Tensor] | None
     """Context [1, T, D] and pooled text [1, V] of the empty prompt of an adapter."""
+
+    def __str__(self) -> str:
+        """What a node that shows anything shows of it, as Preview Any behind a bypassed node."""
+        return f"the AlloSR2 checkpoint {self.name}"
+
+
+def head_ticks(spec: Spec, layout: Layout, method: str) -> int:
+    """How often estimating the time of one picture ticks; only the SNR head takes a while."""
+    head = spec.snr_head if method == "predicted" else None
+    return 0 if head is None else head.ticks(*layout.cells(spec.config))

@@ -273,7 +273,7 @@ class ComfyServer:
                     raise WorkflowError(f"interrupted in {node}", node_type=node, interrupted=True)
             raise WorkflowError(f"the workflow ended with status {status}")
         outputs = entry.get("outputs", {})
-        shown = [image for node in outputs.values() for image in node.get("images", ())]
+        shown = [image for node in outputs.values() for image in node.get("images", ()) if image["type"] == "output"]
         files = (self.base / image["type"] / image["subfolder"] / image["filename"] for image in shown)
         return WorkflowResult(prompt_id=prompt_id, outputs=outputs, images=tuple(files))
 

@@ -23,6 +23,7 @@ from ...allosr2_core.checkpoint.format import LORA_ENCODER, LORA_FLOW, Checkpoin
 from ...allosr2_core.errors import AlloSR2Error
 from ...allosr2_core.networks.patch_autoencoder import PatchAutoencoder
 from ...allosr2_core.networks.unet import VelocityUNet
+from ...allosr2_core.snr import SNRHead
 from . import dtypes
 from .layers import with_host_layers
 from .patches import add_patches_strictly, keep_exact
@@ -147,6 +148,14 @@ def build_vae(checkpoint: Checkpoint, strength: float) -> comfy.sd.VAE:
     """A host VAE around the checkpoint's autoencoder, with what the SR flow adds to its encoder patched in."""
     vae = PatchVAE(checkpoint.build_autoencoder(strength=0.0))
     return patch_encoder(vae, checkpoint.group(LORA_ENCODER), strength)
+
+
+def build_snr_head(checkpoint: Checkpoint) -> SNRHead | None:
+    """The checkpoint's SNR head, on the CPU, in the type that VAEs compute in there; fp32 where that is fp16."""
+    head = checkpoint.build_snr_head()
+    if head is not None and dtypes.of_vae(torch.device("cpu")) == torch.bfloat16:
+        head.compute_in(torch.bfloat16)
+    return head
 
 
 def _cells(shape: Sequence[int]) -> int:

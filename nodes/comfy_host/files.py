@@ -30,9 +30,17 @@ def checkpoint_path(name: str) -> Path:
     """The file behind a choice. AlloSR2Error for a name outside the folder or a file that is gone."""
     if name == EMBEDDED_NAME:
         return embedded_path()
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise AlloSR2Error(f"expected the name of a file in models/{FOLDER}; got {name!r}")
-    found = folder_paths.get_full_path(FOLDER, name)
+    outside = Path(name).is_absolute() or ".." in Path(name).parts
+    found = None if outside else folder_paths.get_full_path(FOLDER, name)
     if found is None:
-        raise AlloSR2Error(f"expected {name!r} in models/{FOLDER}; it is not there (any more)")
+        raise AlloSR2Error(
+            f"expected the checkpoint to be one of {', '.join(checkpoint_names())} (files of models/{FOLDER}); "
+            f"got {name!r}"
+        )
     return Path(found)
+
+
+def fingerprint(name: str) -> tuple[str, int, int]:
+    """The file behind a choice: changes when it is replaced."""
+    state = checkpoint_path(name).stat()
+    return name, state.st_mtime_ns, state.st_size

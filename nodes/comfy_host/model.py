@@ -66,7 +66,6 @@ def step(
     config: AlloSR2Config,
     *,
     prompt: Prompt | None,
-    realism: float,
     tile: int,
     overlap: int,
     shifted: bool = False,
@@ -83,9 +82,14 @@ def step(
     def attempt(size: int) -> Tensor:
         automatic = tile == 0 and size == config.tile_size
         tiles = {"tile": 0 if automatic else size, "overlap": overlap, "shifted": shifted}
-        return pipeline.step(evaluate, z_lr, t, config, realism, **tiles, tick=tick)
+        return pipeline.step(evaluate, z_lr, t, config, **tiles, tick=tick)
 
     return attempt(tile) if tile else retry_on_oom(attempt, config.tile_size, SMALLEST_TILE)
+
+
+def dtype_name(model: ModelPatcher) -> str:
+    """The type a MODEL computes in, as "bfloat16"."""
+    return str(model.model.manual_cast_dtype or model.model.get_dtype()).removeprefix("torch.")
 
 
 def _transformer_options(model: ModelPatcher) -> dict[str, Any]:

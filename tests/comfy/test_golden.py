@@ -26,9 +26,12 @@ def kind(server: ComfyServer) -> str:
     return kind_of_host(server, kind_of_new_process())
 
 
-def test_every_workflow_is_in_the_table() -> None:
-    files = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.json")}
+def test_every_way_through_the_nodes_is_in_the_table() -> None:
+    """In both forms: the nodes one by one, core's sampler, a base of the user's."""
+    names = ("allosr2_upscale", "allosr2_stock_sampler", "allosr2_flux")
+    files = {f"{folder}{name}.json" for name in names for folder in ("", "api/")}
     assert {TABLE.rows[name].workflow for name in WORKFLOWS} == files
+    assert all((EXAMPLES / name).is_file() for name in files)
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -7,7 +7,7 @@ import pytest
 from bad_checkpoints import BAD_CHECKPOINTS
 from comfy_server import ComfyServer, WorkflowError
 from PIL import Image
-from workflows import LOADER, UPSCALE, example, with_node, without_t
+from workflows import ESTIMATE, IMAGE, LOADER, UPSCALE, example, with_node, without_t
 
 SMALL = "small.safetensors"
 
@@ -22,13 +22,35 @@ def failure(server: ComfyServer, workflow: dict) -> WorkflowError:
 def test_bad_checkpoints_are_refused_by_the_loader(server: ComfyServer, name: str) -> None:
     error = failure(server, example(name, "photo.png"))
     assert error.node_type == "AlloSR2Loader"
-    assert error.exception_type.endswith("AlloSR2Error")
+    assert error.exception_type == "allosr2_core.errors.AlloSR2Error"  # and no folder of this machine
     assert name in str(error) and BAD_CHECKPOINTS[name] in str(error)
 
 
 def test_names_outside_the_folder_are_refused(server: ComfyServer) -> None:
     for name in ("../small.safetensors", "/etc/hostname", "absent.safetensors"):
-        assert "expected one of allosr2-mini (embedded)" in str(failure(server, example(name, "photo.png")))
+        error = failure(server, example(name, "photo.png"))
+        assert error.node_type == "AlloSR2Loader" and "to be one of allosr2-mini (embedded)" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "node_type", "message"),
+    [
+        ({"n4": {"scale": -1.0}}, "AlloSR2OneStepUpscale", "expected a scale"),
+        ({"n4": {"size_by": "long edge", "long_edge": 0}}, "AlloSR2OneStepUpscale", "expected a long edge"),
+        ({"n4": {"size_by": "width"}}, "AlloSR2OneStepUpscale", "expected size_by to be 'scale' or 'long edge'"),
+        ({"n4": {"tile": -1}}, "AlloSR2OneStepUpscale", "expected a tile of 0 (automatic) or more"),
+        ({"n5": {"realism": -0.5}}, "TiledDecode", "expected realism to be a number of 0 or more"),
+        ({"n5": {"color": "purple"}}, "TiledDecode", "purple"),
+        ({"n5": {"mode": "fast"}}, "TiledDecode", "expected mode to be one of"),
+        ({"n3": {"method": "guess"}}, "SNRTimestepEstimate", "expected method to be one of auto"),
+    ],
+    ids=str,
+)
+def test_refused_values_are_said_by_the_node(server: ComfyServer, changes: dict, node_type: str, message: str) -> None:
+    """While it runs: a refusal before the run is a red frame without words where another output can be made."""
+    workflow = with_node(example(SMALL, "photo.png", **changes), "40", "PreviewImage", images=[IMAGE, 0])
+    error = failure(server, workflow)
+    assert error.node_type == node_type and message in str(error)
 
 
 def test_native_models_are_not_taken_yet(server: ComfyServer) -> None:
@@ -63,8 +85,30 @@ def test_changed_latents_are_refused(server: ComfyServer) -> None:
     assert error.node_type == "TiledDecode" and "another node has changed them" in str(error)
 
 
-def test_paired_without_a_reference_is_refused(server: ComfyServer) -> None:
-    assert "hr_reference" in str(failure(server, example(SMALL, "photo.png", n3={"method": "paired"})))
+def test_paired_without_a_reference_is_refused_before_any_work(server: ComfyServer) -> None:
+    """Before what only it needs is made: here by a loader that would fail."""
+    workflow = example(SMALL, "photo.png", n3={"method": "paired", "vae": ["41", 1], "allosr2": ["41", 2]})
+    error = failure(server, with_node(workflow, "41", "AlloSR2Loader", checkpoint="absent.safetensors", strength=1.0))
+    assert error.node_type == "SNRTimestepEstimate" and "hr_reference" in str(error)
+
+
+def test_a_reference_is_only_made_where_it_is_looked_at(server: ComfyServer) -> None:
+    absent = {"class_type": "AlloSR2Loader", "inputs": {"checkpoint": "absent.safetensors", "strength": 1.0}}
+    decoded = {"class_type": "VAEDecode", "inputs": {"samples": [UPSCALE, 0], "vae": ["41", 1]}}
+    workflow = example(SMALL, "photo.png", n3={"method": "calibrated", "hr_reference": ["42", 0]})
+    workflow |= {"41": absent, "42": decoded}
+    workflow["42"]["inputs"]["samples"] = ["43", 0]
+    workflow["43"] = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
+    assert len(server.run(workflow).images) == 1
+    workflow[ESTIMATE]["inputs"]["method"] = "paired"
+    assert failure(server, workflow).node_type == "AlloSR2Loader"
+
+
+def test_a_bypassed_estimate_leaves_no_dump(server: ComfyServer) -> None:
+    """The front end connects Preview Any to the input of the same number then: the ALLOSR2."""
+    workflow = with_node(without_t(example(SMALL, "photo.png")), "44", "PreviewAny", source=[LOADER, 2])
+    (text,) = server.run(workflow).outputs["44"]["text"]
+    assert text == f"the AlloSR2 checkpoint {SMALL}"
 
 
 def cancelled(server: ComfyServer, workflow: dict, after: float) -> tuple[WorkflowError, float]:

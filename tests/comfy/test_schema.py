@@ -7,19 +7,26 @@ import pytest
 from comfy_server import ComfyServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+WORDS = ("restore", "super resolution", "upscale", "enhance", "denoise", "sharpen")
+SIZE = ["size_by", "scale", "long_edge"]
 SOCKETS = {
+    "AlloSR2Upscale": (
+        ["image", *SIZE, "realism", "color", "checkpoint"],
+        ["mask", "t", "model", "vae"],
+        ["IMAGE"],
+    ),
     "AlloSR2Loader": (["checkpoint", "strength"], ["model", "vae"], ["MODEL", "VAE", "ALLOSR2", "CONDITIONING"]),
     "SNRTimestepEstimate": (
-        ["image", "vae", "allosr2", "scale", "method", "manual_t"],
+        ["image", "vae", "allosr2", "method", "manual_t"],
         ["hr_reference"],
         ["FLOAT", "FLOAT", "STRING", "IMAGE"],
     ),
     "AlloSR2OneStepUpscale": (
-        ["model", "vae", "allosr2", "image", "scale", "target_long_edge", "realism", "tile", "overlap"],
+        ["model", "vae", "allosr2", "image", *SIZE, "tile", "overlap"],
         ["shifted_grid", "t", "conditioning", "mask"],
         ["LATENT"],
     ),
-    "TiledDecode": (["vae", "latent", "tile", "mode", "color"], [], ["IMAGE"]),
+    "TiledDecode": (["vae", "latent", "realism", "color", "tile", "mode"], [], ["IMAGE"]),
 }
 
 
@@ -30,14 +37,22 @@ def test_sockets_and_their_tooltips(server: ComfyServer, node_id: str) -> None:
     assert list(info["input"]["required"]) == required
     assert list(info["input"].get("optional", {})) == optional
     assert info["output"] == outputs
-    assert info["category"] == "AlloSR2" and info["description"]
+    assert info["category"] == "image/upscaling" and info["description"]
     for name, (_, options) in {**info["input"]["required"], **info["input"].get("optional", {})}.items():
         assert len(options.get("tooltip", "")) > 10, f"{node_id}.{name} has no tooltip"
     assert all(len(text) > 10 for text in info["output_tooltips"])
 
 
-def test_embedded_checkpoint_comes_first(server: ComfyServer) -> None:
-    kind, options = server.object_info("AlloSR2Loader")["input"]["required"]["checkpoint"]
+def test_what_people_type_finds_the_node(server: ComfyServer) -> None:
+    """In its name or description, and as an alias where the host has aliases."""
+    info = server.object_info("AlloSR2Upscale")
+    text = f"{info['display_name']} {info['description']}".lower()
+    assert all(word in info.get("search_aliases", text) and word in text for word in WORDS)
+
+
+@pytest.mark.parametrize("node_id", ["AlloSR2Loader", "AlloSR2Upscale"])
+def test_embedded_checkpoint_comes_first(server: ComfyServer, node_id: str) -> None:
+    kind, options = server.object_info(node_id)["input"]["required"]["checkpoint"]
     choices = options["options"] if kind == "COMBO" else kind
     assert choices[0] == options["default"] == "allosr2-mini (embedded)"
     assert "small.safetensors" in choices

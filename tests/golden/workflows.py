@@ -16,6 +16,8 @@ from .flux_base import flux_files
 from .pictures import REPOSITORY, write_source
 from .table import Record, Row
 
+PICTURE = "example.png"
+"""What the workflows load: what ComfyUI brings."""
 EXAMPLES = REPOSITORY / "example_workflows"
 _COMFY = Path(sys.executable).with_name("comfy")
 _ARGUMENTS = ("--cpu", "--force-fp32")
@@ -38,11 +40,11 @@ def make(row: Row, server: ComfyServer, kind: str, home: Path) -> Record:
     """Make a result; home: an empty folder for comfy-cli, which runs what is not in API format, as a user would."""
     file = EXAMPLES / (row.workflow or "")
     text = file.read_text(encoding="utf-8")
-    if text.count('"input.jpg"') != 1:
-        raise RuntimeError(f"{row.workflow}: expected one picture with the name input.jpg")
+    if text.count(f'"{PICTURE}"') != 1:
+        raise RuntimeError(f"{row.workflow}: expected one picture with the name {PICTURE}")
     # With a name of its own: an equal workflow would save nothing.
     source = write_source(row.picture, server.input / f"golden-{uuid.uuid4().hex}")
-    text = text.replace('"input.jpg"', json.dumps(source.name))
+    text = text.replace(f'"{PICTURE}"', json.dumps(source.name))
     before = set(server.output.rglob("*.png"))
     if file.parent.name == "api":
         server.run(json.loads(text))

@@ -29,7 +29,7 @@ UNITS = {"no units": torch.float32, "units": torch.bfloat16}
 BOX = 120, 100, 152, 124
 """Part of the photograph; its result is 128 x 96 px."""
 SHAPE = 1, 16, 64, 64
-GIVEN = {"scale": 4.0, "target_long_edge": 0, "realism": 1.0, "tile": 0, "overlap": 32}
+GIVEN = {"size_by": "scale", "scale": 4.0, "long_edge": 3840, "tile": 0, "overlap": 32}
 
 
 @contextmanager
@@ -91,9 +91,9 @@ def through_the_nodes(image: torch.Tensor, parts: tuple[Any, Any, Any], **more: 
     from allosr2_pack.nodes.tiled_decode import TiledDecode
 
     model, vae, spec = parts
-    t, _, _, error = SNRTimestepEstimate.execute(image, vae, spec, 4.0, "predicted", 0.2).result
+    t, _, _, error = SNRTimestepEstimate.execute(image, vae, spec, "predicted", 0.2).result
     (latent,) = AlloSR2OneStepUpscale.execute(model, vae, spec, image, **GIVEN, **more).result
-    exact, blend = (TiledDecode.execute(vae, latent, 0, mode, "wavelet").result[0] for mode in ("exact", "blend"))
+    exact, blend = (TiledDecode.execute(vae, latent, 1.0, "wavelet", 0, mode).result[0] for mode in ("exact", "blend"))
     return {"t": torch.tensor(t), "map": error, "latent": latent["samples"], "exact": exact, "blend": blend}
 
 
@@ -157,9 +157,9 @@ def half_precision(image: torch.Tensor, parts: tuple[Any, Any, Any]) -> dict[str
     for dtype in (torch.float16, torch.float32):
         rgba, mask = (values.half().to(dtype) for values in (torch.cat([image, columns[..., None]], -1), columns))
         way = through_the_nodes(rgba, parts, mask=mask)
-        paired = SNRTimestepEstimate.execute(image, *parts[1:], 4.0, "paired", 0.2, rgba)
+        paired = SNRTimestepEstimate.execute(image, *parts[1:], "paired", 0.2, rgba)
         plain = {"samples": way["latent"].half().to(dtype)}  # another node's
-        (decoded,) = TiledDecode.execute(parts[1], plain, 0, "blend", "none").result
+        (decoded,) = TiledDecode.execute(parts[1], plain, 1.0, "none", 0, "blend").result
         ways.append(way | {"paired": torch.tensor(paired.result[0]), "of another node": decoded})
     half, full = ways
     return {key: half[key].dtype == torch.float32 and torch.equal(half[key], value) for key, value in full.items()}

@@ -32,7 +32,7 @@ def flow_on_a_small_device(module: ModuleType, model: object, config: object) ->
     from comfy.model_management import OOM_EXCEPTION
 
     z = torch.randn(1, config.latent_channels, 40, 24, generator=torch.Generator().manual_seed(2))
-    given = {"prompt": None, "realism": 1.0, "overlap": 16, "tick": lambda: None}
+    given = {"prompt": None, "overlap": 16, "tick": lambda: None}
     real, sides = module.velocity, []
 
     def limited(*args: object) -> object:
@@ -74,10 +74,10 @@ def progress_of_the_nodes(model: object, vae: object, spec: object) -> list[list
 
     comfy.utils.set_progress_bar_global_hook(update)
     try:
-        given = {"scale": 4.0, "target_long_edge": 0, "realism": 1.0, "tile": 64, "overlap": 16}
+        given = {"size_by": "scale", "scale": 4.0, "long_edge": 3840, "tile": 64, "overlap": 16}
         image = torch.rand(2, 50, 40, 3, generator=torch.Generator().manual_seed(5))
         (latent,) = AlloSR2OneStepUpscale.execute(model, vae, spec, image, **given).result
-        TiledDecode.execute(vae, latent, tile=64, mode="exact", color="none")
+        TiledDecode.execute(vae, latent, realism=1.0, color="none", tile=64, mode="exact")
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
     return bars

@@ -22,8 +22,12 @@ Workflow = dict[str, dict[str, Any]]
 
 
 def example(checkpoint: str, image: str, **changes: dict[str, Any]) -> Workflow:
-    """The example workflow with another checkpoint and image; `changes` are inputs by node id, as n4={"scale": 2.0}."""
-    workflow = json.loads(API_WORKFLOW.read_text())
+    """The four nodes of the example workflow, without its previews, with another checkpoint and image.
+
+    `changes` are inputs by node id, as n4={"scale": 2.0}.
+    """
+    whole: Workflow = json.loads(API_WORKFLOW.read_text())
+    workflow = {node_id: whole[node_id] for node_id in (IMAGE, LOADER, ESTIMATE, UPSCALE, DECODE, SAVE)}
     workflow[LOADER]["inputs"]["checkpoint"] = checkpoint
     workflow[IMAGE]["inputs"]["image"] = image
     for name, inputs in changes.items():

@@ -1,0 +1,63 @@
+"""What was done to a picture, in words: shown on the nodes after a run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..allosr2_core.layout import Layout
+from ..allosr2_core.start_time import damage
+
+
+@dataclass(frozen=True)
+class Work:
+    """The step of a batch."""
+
+    times: tuple[float, ...]
+    """t* of each picture."""
+    t_star: float
+    """The checkpoint's calibrated time, by which damage has its words."""
+    tiles: int
+    """Of one picture."""
+    dtype: str
+    """What the model computed in."""
+    seconds: float
+    """With encoding and estimating."""
+
+    @property
+    def words(self) -> str:
+        """Times, tiles and type."""
+        tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
+        return f"{times(self.times, self.t_star)}\n{tiles}, {self.dtype}"
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+
+def times(values: Tensor | tuple[float, ...], t_star: float) -> str:
+    """Times t* with the word for each: "t 0.31: real damage", or the range of a batch."""
+    shown = sorted({round(float(value), 3) for value in values})
+    ends = [f"t {value:g}: {damage(value, t_star)}" for value in (shown[:1] + shown[1:][-1:])]
+    return " to ".join(ends)
+
+
+def sizes(layout: Layout) -> str:
+    """From which size to which: "150 x 90 to 600 x 360 px (4x)"."""
+    factor = (layout.height * layout.width / (layout.input_height * layout.input_width)) ** 0.5
+    text = f"{layout.input_width} x {layout.input_height} to {layout.width} x {layout.height} px ({factor:.3g}x)"
+    return f"{text}\nsmaller than the picture that came in" if factor < 1 else text
+
+
+def seconds(value: float) -> str:
+    """A duration: "3.4 s"."""
+    return f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
