@@ -16,8 +16,12 @@ from .options import T_METHODS
 from .snr import SNRHead, local_rho, log_rho, paired_map, paired_rho
 from .tiling.exact import Tick
 
-DAMAGE: Mapping[str, float] = {"clean": 0.4, "mild": 0.75, "real": 1.15, "severe": math.inf}
-"""Words for how degraded a picture is -> up to which time, in parts of the checkpoint's calibrated one."""
+REBUILT: Mapping[str, float] = {"little": 0.4, "some": 0.75, "much": 1.15, "very much": math.inf}
+"""Words for how much of a picture is rebuilt -> up to which time, in parts of the checkpoint's calibrated one.
+
+They do not name the damage: fine detail that a sharp picture is too small to show raises t* like noise, and a blurred
+picture, which promises less, has a lower one.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def estimate_t(
         local = rho[:, None, None].expand(shape)
     lines = [
         f"{method}: t* = {float(t[i]):.3f}{'' if t[i] == raw_t[i] else f' (clamped from {float(raw_t[i]):.3f})'}, "
-        f"{damage(float(raw_t[i]), config.t_star)}, "
+        f"{rebuilt(float(raw_t[i]), config.t_star)} is rebuilt, "
         f"rho = {float(rho[i]):.3f}, SNR = {float(snr_db[i]):.1f} dB"
         for i in range(batch)
     ]
@@ -85,9 +89,9 @@ def estimate_t(
     return TimestepEstimate(t=t, rho=rho, snr_db=snr_db, report="\n".join(lines), map=local)
 
 
-def damage(t: float, t_star: float) -> str:
-    """A word for how degraded a picture with this time is: those of `DAMAGE`, from "clean" to "severe"."""
-    return next(word for word, part in DAMAGE.items() if t <= part * t_star)
+def rebuilt(t: float, t_star: float) -> str:
+    """The word of `REBUILT` for a time."""
+    return next(word for word, part in REBUILT.items() if t <= part * t_star)
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ class AlloSR2OneStepUpscale(Node):
                     tooltip="For adapters on text-to-image bases: another prompt than the empty one they bring. The "
                     "embedded checkpoint takes none.",
                 ),
-                mask_input(),
+                mask_input(" Tiled Decode applies it, VAE Decode does not."),
             ],
             outputs=[
                 io.Latent.Output(

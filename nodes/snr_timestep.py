@@ -83,7 +83,9 @@ class SNRTimestepEstimate(Node):
                 ),
                 io.String.Output("report", display_name="report", tooltip="The estimate in words, one line a picture."),
                 io.Image.Output(
-                    "map", display_name="map", tooltip="Where the picture is degraded: brighter is worse. Of its size."
+                    "map",
+                    display_name="map",
+                    tooltip="Where the picture is degraded: brighter is worse. It has the picture's size.",
                 ),
             ],
         )

@@ -77,13 +77,13 @@ def time_input() -> io.Float.Input:
     return io.Float.Input("t", optional=True, force_input=True, tooltip=OPTIONS["t"].tooltip)
 
 
-def mask_input() -> io.Mask.Input:
-    """Where to restore."""
+def mask_input(note: str = "") -> io.Mask.Input:
+    """Where to restore. note: what holds for one node only."""
     return io.Mask.Input(
         "mask",
         optional=True,
         tooltip="Where to restore: white takes the restored picture, black keeps the plain enlargement, grey mixes. Of "
-        "the image's size; its edge is softened over one input pixel.",
+        f"the image's size; its edge is softened over one input pixel.{note}",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..allosr2_core.layout import Layout
-from ..allosr2_core.start_time import damage
+from ..allosr2_core.start_time import rebuilt
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Work:
     times: tuple[float, ...]
     """t* of each picture."""
     t_star: float
-    """The checkpoint's calibrated time, by which damage has its words."""
+    """The checkpoint's calibrated time, by which times have their words."""
     tiles: int
     """Of one picture."""
     dtype: str
@@ -45,10 +45,11 @@ class Clock:
 
 
 def times(values: Tensor | tuple[float, ...], t_star: float) -> str:
-    """Times t* with the word for each: "t 0.31: real damage", or the range of a batch."""
-    shown = sorted({round(float(value), 3) for value in values})
-    ends = [f"t {value:g}: {damage(value, t_star)}" for value in (shown[:1] + shown[1:][-1:])]
-    return " to ".join(ends)
+    """Times t* and a word: "t 0.31, some is rebuilt", or "t 0.22 to 0.45, some to much is rebuilt" for a batch."""
+    ends = [float(min(values)), float(max(values))]
+    numbers = " to ".join(dict.fromkeys(f"{value:.3g}" for value in ends))
+    words = " to ".join(dict.fromkeys(rebuilt(value, t_star) for value in ends))
+    return f"t {numbers}, {words} is rebuilt"
 
 
 def sizes(layout: Layout) -> str:

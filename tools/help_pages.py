@@ -16,8 +16,9 @@ sys.path.insert(0, str(ROOT))
 from allosr2_core.options import DEFAULTS, OPTIONS, Option  # noqa: E402
 
 OPTIONS_OF = {
-    "AlloSR2OneStepUpscale": ("scale", "long_edge", "t", "realism", "tile", "overlap", "shifted"),
-    "TiledDecode": ("color",),
+    "AlloSR2Upscale": ("scale", "long_edge", "realism", "color", "t"),
+    "AlloSR2OneStepUpscale": ("scale", "long_edge", "t", "tile", "overlap", "shifted"),
+    "TiledDecode": ("realism", "color"),
 }
 """Node -> the options among its inputs that mean there what they mean everywhere."""
 ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
@@ -27,7 +28,7 @@ def help_line(name: str, option: Option) -> str:
     """A line of a help page's list of inputs."""
     default = DEFAULTS[name]
     if option.slider is not None:
-        limits = f"{option.slider.least:g} to {option.slider.most:g}, default {default or 0:g}"
+        limits = f"{option.slider.least:g} to {option.slider.most:g}, default {option.start(name):g}"
     else:
         limits = "optional" if default is None else f"default {'off' if default is False else default}"
     return f"- **{option.node_name or name}** ({limits}): {option.help_page}"

@@ -93,7 +93,7 @@ FULL = Template(
         4: _step(2, (760, 60), image=Output(1), t=Output(3, 0)),
         5: Node("TiledDecode", (1140, 60), (300, 200), {"vae": Output(2, 1), "latent": Output(4)}),
         6: _save(Output(5), (1500, 60), "allosr2"),
-        7: Node("PreviewAny", (380, 540), (320, 160), {"source": Output(3, 2)}, "How degraded it is"),
+        7: Node("PreviewAny", (380, 540), (320, 160), {"source": Output(3, 2)}, "The estimate in words"),
         8: Node(
             "ImageScaleBy",
             (760, 460),

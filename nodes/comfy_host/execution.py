@@ -7,7 +7,6 @@ from comfy.model_management import throw_exception_if_processing_interrupted as 
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 __all__ = ["ExecutionBlocker", "GraphBuilder", "Ticker", "number_in_list", "show_text", "stop_if_cancelled"]
 
@@ -31,7 +30,10 @@ def number_in_list() -> int:
 
 def show_text(text: str) -> None:
     """Show a text on the running node, or on the node that it stands in for; without a server nothing happens."""
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if context is not None and server is not None:
-        node_id = get_progress_state().dynprompt.get_display_node_id(context.node_id)
-        server.send_progress_text(text, node_id, server.client_id)
+    context = get_executing_context()
+    if context is None:
+        return
+    from server import PromptServer  # only where there is one: it takes the whole host with it
+
+    node_id = get_progress_state().dynprompt.get_display_node_id(context.node_id)
+    PromptServer.instance.send_progress_text(text, node_id, PromptServer.instance.client_id)

@@ -15,6 +15,7 @@ SOCKETS = {
         ["mask", "t", "model", "vae"],
         ["IMAGE"],
     ),
+    "AlloSR2PickFromList": (["values", "number"], [], ["*"]),
     "AlloSR2Loader": (["checkpoint", "strength"], ["model", "vae"], ["MODEL", "VAE", "ALLOSR2", "CONDITIONING"]),
     "SNRTimestepEstimate": (
         ["image", "vae", "allosr2", "method", "manual_t"],
