@@ -36,7 +36,7 @@ from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
 from ..config import Config, load_config
 from ..data.crops import bicubic_up, training_crops
 from ..data.degradation import SCALE
-from ..loop.state import load_export, stage_folder
+from ..loop.state import STATE, has_state, load_export, load_state, stage_folder
 from ..models.build import autoencoder_spec, build_snr_head, network_spec
 from ..models.trainable import Trainable, trainable_networks
 from ..stages.registry import STAGES
@@ -67,9 +67,9 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
     """
     stages, continues = {}, list[object]()
     for name in STAGES:
-        path = stage_folder(folder, name) / "state.pt"
-        if path.exists():
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        place = stage_folder(folder, name)
+        if has_state(place):
+            state = load_state(place / STATE)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
             continues += state.get("history", [])
     settings = asdict(config)

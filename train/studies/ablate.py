@@ -143,12 +143,11 @@ def figures(stage: SRStage, suite: MetricSuite, pictures: Path) -> dict[str, flo
     pictures.mkdir(exist_ok=True)
     rows: list[dict[str, float]] = []
     latents: list[Tensor] = []
-    for number, (hr, lr) in enumerate(stage.validation):
-        result = stage.restore(hr, lr, number)
-        measured = suite.measure(result.picture, suite.reference(hr))
-        four = suite.measure(result.four_steps, suite.reference(hr))
+    for number, pair in enumerate(stage.pairs()):
+        result, reference = stage.restore(pair, number), suite.reference(pair.hr)
+        measured, four = (suite.measure(picture, reference) for picture in (result.picture, result.four_steps))
         rows.append(measured | {"curvature": result.curvature, "gap_4_steps": measured["psnr_y"] - four["psnr_y"]})
-        latents.append(result.z_hr)
+        latents.append(pair.z_hr)
         save_image(pictures / picture_name(number), result.picture[0].permute(1, 2, 0))
     means = {}
     for name in rows[0]:
