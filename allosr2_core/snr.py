@@ -7,11 +7,13 @@ head that predicts it, are this project's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .dataclass_reader import Range, check_fields
 from .errors import AlloSR2Error
 from .flow import rms, t_from_rho
 from .networks.activation import silu_of_own
@@ -28,18 +30,15 @@ LAST_RADIUS = 2
 class SNRHeadParams:
     """Architecture of `SNRHead`."""
 
-    latent_channels: int
+    latent_channels: Annotated[int, Range(1, 1024)]
     """Channels of z_L."""
-    hidden: int
+    hidden: Annotated[int, Range(1, 8192)]
     """Width of its convolutions."""
-    levels: int
+    levels: Annotated[int, Range(1, 6)]
     """How often the resolution is halved; the error map has the coarsest one."""
 
     def __post_init__(self) -> None:
-        if self.latent_channels < 1 or self.hidden < 1:
-            raise AlloSR2Error(f"expected positive widths; got {self}")
-        if not 1 <= self.levels <= 6:
-            raise AlloSR2Error(f"expected 1 to 6 levels; got {self}")
+        check_fields(self)
 
 
 def _conv3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:

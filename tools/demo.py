@@ -20,6 +20,10 @@ import comfyui
 from comfy_server import REPOSITORY, ComfyServer, ServerError, WorkflowError
 from PIL import Image, ImageDraw, ImageFont
 
+sys.path.insert(0, str(REPOSITORY))
+from allosr2_core.errors import AlloSR2Error  # noqa: E402
+from allosr2_core.image.opening import open_picture  # noqa: E402
+
 DEMO = REPOSITORY / "demo"
 WORKFLOW = REPOSITORY / "example_workflows" / "api" / "allosr2_upscale.json"
 THUMBNAIL = REPOSITORY / "example_workflows" / "allosr2_upscale.jpg"  # the front end looks for .jpg
@@ -80,7 +84,7 @@ def write_thumbnail() -> str:
     result = DEMO / "output.png"
     if not result.is_file():
         raise DemoError("expected demo/output.png: run the demo first")
-    with Image.open(find_input(DEMO)) as before, Image.open(result) as after:
+    with open_picture(find_input(DEMO)) as before, open_picture(result) as after:
         thumbnail(before, after).save(THUMBNAIL, quality=88)
     return f"{THUMBNAIL.relative_to(REPOSITORY)} {THUMBNAIL.stat().st_size // 1024} KiB"
 
@@ -96,7 +100,7 @@ def run() -> str:
         seconds, peak = time.monotonic() - start, server.peak_memory()
         if len(result.images) != 1:
             raise DemoError(f"expected one picture from the workflow, got {len(result.images)}")
-        with Image.open(source) as before, Image.open(result.images[0]) as after:
+        with open_picture(source) as before, open_picture(result.images[0]) as after:
             expected = (before.width * SCALE, before.height * SCALE)
             if after.size != expected:
                 raise DemoError(f"expected a result of {expected}, got {after.size}")
@@ -112,7 +116,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         sys.stdout.write((write_thumbnail() if options.thumbnail else run()) + "\n")
-    except (DemoError, ServerError, WorkflowError, comfyui.FetchError) as error:
+    except (AlloSR2Error, DemoError, ServerError, WorkflowError, comfyui.FetchError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     return 0

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from allosr2_core.dataclass_reader import read_dataclass
-from allosr2_core.errors import AlloSR2Error
-from allosr2_core.ranges import Choices, Range
+from allosr2_core.dataclass_reader import Range, read_dataclass
+from allosr2_core.errors import AlloSR2Error, shown
 
 from . import former_names
 
@@ -27,14 +26,26 @@ NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Time = Annotated[float, Range(0, 1, above=True)]
 """Of the flow, between data (0) and noise (1)."""
-Side = Annotated[int, Range(16, multiple=16)]
-"""Of a crop, px."""
+Side = Annotated[int, Range(16)]
+"""Of a crop, px; a multiple of 16."""
 
 
 def _check_order(name: str, values: tuple[float, float]) -> None:
     """AlloSR2Error where a range ends below its start."""
     if values[0] > values[1]:
         raise AlloSR2Error(f"{name}: expected the smaller number first; got {list(values)}")
+
+
+def _check_side(name: str, side: int) -> None:
+    """AlloSR2Error for a side that the networks' strides do not divide."""
+    if side % 16:
+        raise AlloSR2Error(f"{name}: expected a multiple of 16; got {side}")
+
+
+def _check_word(name: str, word: str, words: tuple[str, ...]) -> None:
+    """AlloSR2Error for another word than these."""
+    if word not in words:
+        raise AlloSR2Error(f"{name}: expected one of {', '.join(map(repr, words))}; got {shown(word)}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class RunConfig:
     """Seeds data, degradations, noise and initial weights; everything is a pure function of (seed, step)."""
     threads: CountOrNone
     """CPU threads of the training process, 0 = torch's default."""
-    precision: Annotated[str, Choices(("no", "bf16", "fp16", "auto"))]
+    precision: str
     """"no", "bf16" or "fp16": accelerate's mixed precision; "auto" is bf16 where the processor has it, else fp32."""
     save_minutes: NotNegative
     """Resumable state is written this often, and at the end. 0: after every step."""
@@ -57,6 +68,9 @@ class RunConfig:
     """Steps between preview strips; one more at the start and at the end. 0: none."""
     tensorboard: bool
     """Whether figures go to TensorBoard too, in the stage's folder (needs the package tensorboard)."""
+
+    def __post_init__(self) -> None:
+        _check_word("precision", self.precision, ("no", "bf16", "fp16", "auto"))
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,7 @@ class DataConfig:
     """What is trained on; empty = the train/ folder of `root`. Validation is always on its val/ folder."""
 
     def __post_init__(self) -> None:
+        _check_side("crop", self.crop)
         _check_order("zoom", self.zoom)
         if not sum(self.strengths):
             raise AlloSR2Error(f"strengths: expected a share above 0 among them; got {list(self.strengths)}")
@@ -110,8 +125,11 @@ class BaseConfig:
     """Its autoencoder, safetensors; `autoencoder` must describe it."""
     null: str
     """Text-free conditioning, safetensors with "context" [1, T, width] and "pooled" [1, width]; "" = one zero token."""
-    dtype: Annotated[str, Choices(("fp32", "bf16"))]
+    dtype: str
     """"fp32" or "bf16": precision of the transformer's frozen weights."""
+
+    def __post_init__(self) -> None:
+        _check_word("dtype", self.dtype, ("fp32", "bf16"))
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,7 @@ class NetworkConfig:
 class OptimConfig:
     """One stage's optimisation: warm-up, constant, then a linear decay to zero over the last part."""
 
-    optimizer: Annotated[str, Choices(("adamw", "muon"))]
+    optimizer: str
     """"adamw" or "muon" (train.optimizers)."""
     steps: CountOrNone
     """0: the stage is not run, for its network comes from the files of a base."""
@@ -170,12 +188,15 @@ class OptimConfig:
     """Steps of linear warm-up, at most `steps`."""
     decay: CountOrNone
     """Steps of linear decay to zero at the end, at most `steps`."""
-    ema: Annotated[float, Range(0, 1, below=True)]
-    """Decay of the averaged weights that are exported."""
+    ema: Share
+    """Decay of the averaged weights that are exported, below 1."""
     grad_clip: Positive
     """Largest gradient norm."""
 
     def __post_init__(self) -> None:
+        _check_word("optimizer", self.optimizer, ("adamw", "muon"))
+        if self.ema == 1:
+            raise AlloSR2Error("ema: expected below 1; got 1: averages would stay as they begin")
         for name, value in (("warmup", self.warmup), ("decay", self.decay)):
             if value > self.steps:
                 raise AlloSR2Error(f"{name}: expected at most the {self.steps} steps of the stage; got {value}")
@@ -198,7 +219,7 @@ class AutoencoderStageConfig:
 
     def __post_init__(self) -> None:
         if self.optim.steps and not self.pca_patches:
-            raise AlloSR2Error("pca_patches: expected at least 1; got 0")
+            raise AlloSR2Error("pca_patches: expected a number of at least 1; got 0")
 
 
 @dataclass(frozen=True)
@@ -309,6 +330,7 @@ class SNRHeadStageConfig:
     sizes, lower the guess where z_L does not tell."""
 
     def __post_init__(self) -> None:
+        _check_side("crop", self.crop)
         _check_order("zoom", self.zoom)
 
 
@@ -339,7 +361,7 @@ class Config:
         from_base = {"autoencoder": base.autoencoder, "prior": base.transformer}
         for name in ("autoencoder", "prior", "sr", "snr_head"):
             if not getattr(stages, name).optim.steps and not from_base.get(name):
-                raise AlloSR2Error(f"stages.{name}.optim.steps: expected at least 1; got 0")
+                raise AlloSR2Error(f"stages.{name}.optim.steps: expected a number of at least 1; got 0")
 
 
 EXTENDS = "extends"

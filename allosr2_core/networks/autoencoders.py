@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dataclass_reader import read_dataclass
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
 
 
 class AutoencoderParams(Protocol):
@@ -140,10 +140,10 @@ def autoencoder_params(spec: Mapping[str, Any], where: str = "autoencoder") -> A
     Raises AlloSR2Error on an unknown type and on unknown, missing or ill-fitting parameters.
     """
     if not isinstance(spec, Mapping):
-        raise AlloSR2Error(f"{where}: expected a table; got {spec!r}")
+        raise AlloSR2Error(f"{where}: expected a table; got {shown(spec)}")
     name = spec.get("type", "patch")
     if not isinstance(name, str) or name not in AUTOENCODERS:
-        raise AlloSR2Error(f"{where}.type: expected one of {', '.join(AUTOENCODERS)}; got {name!r}")
+        raise AlloSR2Error(f"{where}.type: expected one of {', '.join(AUTOENCODERS)}; got {shown(name)}")
     values = {key: value for key, value in spec.items() if key != "type"}
     return read_dataclass(AUTOENCODERS[name].params, values, where)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..dataclass_reader import read_dataclass
-from ..errors import AlloSR2Error
+from ..dataclass_reader import Range, read_dataclass
+from ..errors import AlloSR2Error, shown
 from .flux_transformer import Flux, FluxParams, expect_shape
 from .registry import VelocityNetwork, network
 
@@ -127,13 +127,13 @@ class NullFluxParams:
     """What a checkpoint says of a `NullFlux`: the transformer's parameters, by its latent channels, and a guidance."""
 
     flux: FluxParams
-    guidance: float | None
+    guidance: Annotated[float | None, Range(-1e4, 1e4)]
     """Strength told to a transformer with a guidance embedding, None for one without."""
 
     def __post_init__(self) -> None:
         if (self.guidance is not None) != self.flux.guidance_embed:
             wanted = "a number" if self.flux.guidance_embed else "none (guidance_embed is false)"
-            raise AlloSR2Error(f"guidance: expected {wanted}; got {self.guidance!r}")
+            raise AlloSR2Error(f"guidance: expected {wanted}; got {shown(self.guidance)}")
 
     @property
     def latent_channels(self) -> int:
@@ -156,10 +156,10 @@ class NullFluxParams:
         values = dict(spec)
         channels, guidance = values.pop("latent_channels", None), values.pop("guidance", None)
         if type(channels) is not int or channels < 1:
-            raise AlloSR2Error(f"{where}: latent_channels must be a positive integer, got {channels!r}")
+            raise AlloSR2Error(f"{where}: latent_channels must be a positive integer, got {shown(channels)}")
         for key in ("in_channels", "out_channels"):
             if key in values:
-                raise AlloSR2Error(f"{where}: unknown key {key!r}; it follows from latent_channels")
+                raise AlloSR2Error(f"{where}: unknown key {shown(key)}; it follows from latent_channels")
         width = channels * PATCH**2
         flux = read_dataclass(FluxParams, values | {"in_channels": width, "out_channels": width}, where)
         return read_dataclass(cls, {"flux": vars(flux), "guidance": guidance}, where)

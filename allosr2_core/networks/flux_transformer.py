@@ -7,13 +7,14 @@ heads, positions on three axes 16 + 56 + 56); the small network of AlloSR2's own
 Shape letters: B batch, L tokens, D hidden size, F channels of a patch token, A position axes.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..dataclass_reader import Length, Range, check_fields
 from ..errors import AlloSR2Error
 from .flux_layers import (
     TIME_FEATURES,
@@ -31,27 +32,27 @@ from .flux_layers import (
 class FluxParams:
     """The architecture, all of it; no field has a default, so a checkpoint must say what it is."""
 
-    in_channels: int
+    in_channels: Annotated[int, Range(1, 65536)]
     """Channels of an image token: latent channels times 4 (64 in FLUX.1)."""
-    out_channels: int
+    out_channels: Annotated[int, Range(1, 65536)]
     """Channels of an output token (64 in FLUX.1)."""
-    vec_in_dim: int
+    vec_in_dim: Annotated[int, Range(1, 65536)]
     """Width of the pooled text vector (768 in FLUX.1)."""
-    context_in_dim: int
+    context_in_dim: Annotated[int, Range(1, 65536)]
     """Width of a text token (4096 in FLUX.1)."""
-    hidden_size: int
+    hidden_size: Annotated[int, Range(1, 65536)]
     """D, the width of every token inside (3072 in FLUX.1)."""
-    mlp_ratio: float
+    mlp_ratio: Annotated[float, Range(0, 64, above=True)]
     """Width of the MLPs over the hidden size (4.0 in FLUX.1)."""
-    num_heads: int
+    num_heads: Annotated[int, Range(1, 4096)]
     """Attention heads; must divide the hidden size (24 in FLUX.1)."""
-    depth: int
+    depth: Annotated[int, Range(0, 128)]
     """Number of double-stream blocks (19 in FLUX.1)."""
-    depth_single_blocks: int
+    depth_single_blocks: Annotated[int, Range(0, 128)]
     """Number of single-stream blocks (38 in FLUX.1)."""
-    axes_dim: tuple[int, ...]
+    axes_dim: Annotated[tuple[int, ...], Range(2, 4096), Length(1, 8)]
     """Head channels given to each position axis (index, row, column); even, adding up to the head size."""
-    theta: int
+    theta: Annotated[int, Range(1, 1e9)]
     """Base of the rotary frequencies (10 000 in FLUX.1)."""
     qkv_bias: bool
     """Whether the double blocks' qkv projections have a bias (true in FLUX.1)."""
@@ -60,13 +61,7 @@ class FluxParams:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes_dim", tuple(self.axes_dim))  # JSON gives a list
-        for field in fields(self):
-            value = getattr(self, field.name)
-            lowest = 0 if field.name in ("depth", "depth_single_blocks") else 1
-            if field.type in (int, "int") and (type(value) is not int or value < lowest):
-                raise AlloSR2Error(f"{field.name} must be an integer >= {lowest}, got {value!r}")
-        if self.mlp_ratio <= 0:
-            raise AlloSR2Error(f"mlp_ratio must be positive, got {self.mlp_ratio!r}")
+        check_fields(self)
         if self.hidden_size % self.num_heads:
             raise AlloSR2Error(f"num_heads must divide hidden_size {self.hidden_size}, got {self.num_heads}")
         head = self.hidden_size // self.num_heads

@@ -9,12 +9,14 @@ Shape letters: B batch, C channels, H x W pixels, h x w latent cells.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ..dataclass_reader import Length, Range, check_fields
 from ..errors import AlloSR2Error
 from ..tiling.kl_strips import streamed_decode, streamed_encode
 from .autoencoders import Autoencoder, autoencoder
@@ -28,32 +30,28 @@ BUDGET = 2.0**31
 class KLAutoencoderParams:
     """The architecture, all of it; no field has a default. In brackets: FLUX.1's value."""
 
-    in_channels: int
+    in_channels: Annotated[int, Range(1, 64)]
     """Channels of the picture that goes in (3)."""
-    out_ch: int
+    out_ch: Annotated[int, Range(1, 64)]
     """Channels of the picture that comes out (3)."""
-    ch: int
+    ch: Annotated[int, Range(1, 8192)]
     """Channels at full resolution; a multiple of 32, the group norm's groups (128)."""
-    ch_mult: tuple[int, ...]
+    ch_mult: Annotated[tuple[int, ...], Range(1, 64), Length(1, 8)]
     """Channels of each level over `ch`; every level but the last halves the size ((1, 2, 4, 4))."""
-    num_res_blocks: int
+    num_res_blocks: Annotated[int, Range(1, 64)]
     """Residual blocks a level in the encoder, one more in the decoder (2)."""
-    z_channels: int
+    z_channels: Annotated[int, Range(1, 1024)]
     """Channels of the latent (16)."""
-    scale_factor: float
+    scale_factor: Annotated[float, Range(1e-6, 1e6)]
     """Latent scale: z = scale_factor * (raw - shift_factor) (0.3611)."""
-    shift_factor: float
+    shift_factor: Annotated[float, Range(-1e6, 1e6)]
     """Latent shift (0.1159)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ch_mult", tuple(self.ch_mult))  # JSON gives a list
-        if self.ch < NORM_GROUPS or self.ch % NORM_GROUPS:
-            raise AlloSR2Error(f"ch must be a positive multiple of {NORM_GROUPS}, got {self.ch!r}")
-        sizes = (self.in_channels, self.out_ch, self.num_res_blocks, self.z_channels, *self.ch_mult)
-        if not self.ch_mult or any(type(size) is not int or size < 1 for size in sizes):
-            raise AlloSR2Error(f"channels, ch_mult and num_res_blocks must be integers >= 1, got {self}")
-        if not self.scale_factor > 0:
-            raise AlloSR2Error(f"scale_factor must be positive, got {self.scale_factor!r}")
+        check_fields(self)
+        if self.ch % NORM_GROUPS:
+            raise AlloSR2Error(f"ch must be a multiple of {NORM_GROUPS}, got {self.ch!r}")
 
     @property
     def latent_channels(self) -> int:

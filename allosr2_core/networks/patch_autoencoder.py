@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from ..dataclass_reader import Range, check_fields
 from ..errors import AlloSR2Error
 from ..precision import convert_convolutions
 from .activation import silu_of_own
@@ -26,22 +28,21 @@ from .autoencoders import Autoencoder, autoencoder
 class PatchAutoencoderParams:
     """Architecture of `PatchAutoencoder`; no defaults, every checkpoint states all of them."""
 
-    patch: int
+    patch: Annotated[int, Range(2, 64)]
     """Pixels per side of a patch; also the downscale factor from pixels to latents."""
-    latent_channels: int
+    latent_channels: Annotated[int, Range(1, 1024)]
     """Principal components kept of the 3 * patch^2 values of a patch."""
-    hidden: int
+    hidden: Annotated[int, Range(1, 8192)]
     """Width of the residual branches at latent resolution."""
-    blocks: int
+    blocks: Annotated[int, Range(0, 64)]
     """Residual blocks in each branch."""
-    pixel_channels: int
+    pixel_channels: Annotated[int, Range(1, 1024)]
     """Width of the decoder's convolutions at pixel resolution."""
 
     def __post_init__(self) -> None:
-        if self.patch < 2 or self.latent_channels < 1 or self.latent_channels > 3 * self.patch**2:
-            raise AlloSR2Error(f"expected patch >= 2 and 1..3*patch^2 latent channels; got {self}")
-        if self.hidden < 1 or self.blocks < 0 or self.pixel_channels < 1:
-            raise AlloSR2Error(f"expected positive widths and blocks >= 0; got {self}")
+        check_fields(self)
+        if self.latent_channels > 3 * self.patch**2:
+            raise AlloSR2Error(f"expected 1..3*patch^2 latent channels; got {self}")
 
     @property
     def downscale(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
 
 
 class NetworkParams(Protocol):
@@ -123,10 +123,10 @@ def build_network(spec: Mapping[str, Any]) -> VelocityNetwork:
 
 def _read(spec: Mapping[str, Any]) -> tuple[NetworkKind, NetworkParams]:
     if not isinstance(spec, Mapping):
-        raise AlloSR2Error(f"network: expected a table; got {spec!r}")
+        raise AlloSR2Error(f"network: expected a table; got {shown(spec)}")
     name = spec.get("type")
     if not isinstance(name, str) or name not in NETWORKS:
         others = "those of other bases run on a MODEL of the host only"
-        raise AlloSR2Error(f"network: expected type to be one of {', '.join(NETWORKS)}; got {name!r} ({others})")
+        raise AlloSR2Error(f"network: expected type to be one of {', '.join(NETWORKS)}; got {shown(name)} ({others})")
     kind = NETWORKS[name]
     return kind, kind.params.read({key: value for key, value in spec.items() if key != "type"}, "network")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..dataclass_reader import read_dataclass
+from ..dataclass_reader import Length, Range, check_fields, read_dataclass
 from ..errors import AlloSR2Error
 from ..flow import expand, linear_velocity
 from ..precision import convert_convolutions
@@ -27,13 +27,13 @@ from .registry import VelocityNetwork, network
 class UNetParams:
     """Architecture of `VelocityUNet`; no defaults, every checkpoint states all of them."""
 
-    latent_channels: int
+    latent_channels: Annotated[int, Range(1, 1024)]
     """Channels of z, in and out."""
-    channels: tuple[int, ...]
+    channels: Annotated[tuple[int, ...], Range(1, 8192), Length(1, 8)]
     """Width of each level, finest first; each level halves the resolution of the one before."""
-    blocks: tuple[int, ...]
+    blocks: Annotated[tuple[int, ...], Range(1, 64), Length(1, 8)]
     """Residual blocks per level on the way down; the same number again on the way up, except at the coarsest."""
-    time_dim: int
+    time_dim: Annotated[int, Range(2, 8192)]
     """Width of the time embedding, even."""
     preconditioned: bool
     """Whether the layers estimate the local variance of the data, from which the best linear guess of the velocity
@@ -42,10 +42,11 @@ class UNetParams:
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "blocks", tuple(self.blocks))
-        if len(self.channels) != len(self.blocks) or not self.channels:
+        check_fields(self)
+        if len(self.channels) != len(self.blocks):
             raise AlloSR2Error(f"expected as many channels as blocks; got {self.channels} and {self.blocks}")
-        if self.time_dim % 2 or min(self.channels + self.blocks + (self.latent_channels, self.time_dim)) < 1:
-            raise AlloSR2Error(f"expected positive sizes and an even time_dim; got {self}")
+        if self.time_dim % 2:
+            raise AlloSR2Error(f"expected an even time_dim; got {self}")
 
     @property
     def stride(self) -> int:

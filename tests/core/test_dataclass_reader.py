@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import pytest
 
-from allosr2_core.dataclass_reader import read_dataclass
+from allosr2_core.dataclass_reader import Length, Range, check_fields, read_dataclass
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.ranges import Choices, Range
 
 
 @dataclass(frozen=True)
@@ -89,43 +88,47 @@ def test_a_caller_may_say_more_of_an_unknown_key() -> None:
 
 
 @dataclass(frozen=True)
-class Limited:
-    """A limit in every place that an annotation may have one."""
-
-    steps: Annotated[int, Range(1)]
-    decay: Annotated[float, Range(0, 1, below=True)]
-    rate: Annotated[float, Range(0, above=True)] | None
-    sides: tuple[Annotated[int, Range(16, 512, multiple=16)], ...]
-    weights: dict[str, Annotated[float, Range(0)]]
-    word: Annotated[str, Choices(("yes", "no"))]
+class Ranged:
+    depth: Annotated[int, Range(0, 128)]
+    ratio: Annotated[float | None, Range(0, 4, above=True)]
+    widths: Annotated[tuple[int, ...], Range(1, 99), Length(1, 3)]
+    above: Annotated[float, Range(0, above=True)] = 1.0
 
 
-LIMITED: dict[str, Any] = {
-    "steps": 1,
-    "decay": 0,
-    "rate": None,
-    "sides": [16, 512],
-    "weights": {"a": 0.0},
-    "word": "no",
-}
+RANGED: dict[str, Any] = {"depth": 0, "ratio": 4, "widths": [1, 99], "above": 1e300}
 
 
-def test_what_lies_within_its_range_is_read() -> None:
-    assert read_dataclass(Limited, LIMITED, "x") == Limited(1, 0.0, None, (16, 512), {"a": 0.0}, "no")
+def test_ranges_stand_beside_the_fields() -> None:
+    assert read_dataclass(Ranged, RANGED, "file") == Ranged(0, 4.0, (1, 99), 1e300)
+    assert read_dataclass(Ranged, RANGED | {"ratio": None}, "file").ratio is None
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("change", "message"),
     [
-        ("steps", 0, "x.steps: expected at least 1; got 0"),
-        ("decay", 1, "x.decay: expected at least 0 and below 1; got 1"),
-        ("rate", 0, "x.rate: expected above 0; got 0"),
-        ("sides", [16, 24], "x.sides: expected at least 16 and at most 512 and a multiple of 16; got 24"),
-        ("weights", {"a": -1}, "x.weights.a: expected at least 0; got -1"),
-        ("word", "maybe", "x.word: expected one of 'yes', 'no'; got 'maybe'"),
+        ({"depth": 129}, "file.depth: expected a number of at least 0 and of at most 128; got 129"),
+        ({"depth": -1}, "of at least 0 and of at most 128; got -1"),
+        ({"depth": 10**400}, "of at most 128; got an integer of 1329 bits"),
+        ({"ratio": 0}, "file.ratio: expected a number above 0 and of at most 4; got 0.0"),
+        ({"ratio": 10**400}, "file.ratio: expected a finite number; got an integer of 1329 bits"),
+        ({"ratio": float("nan")}, "file.ratio: expected a finite number; got nan"),
+        ({"widths": [1, 100]}, "file.widths: expected a number of at least 1 and of at most 99; got 100"),
+        ({"widths": []}, "file.widths: expected 1 to 3 values; got 0: ()"),
+        ({"widths": [1] * 10**6}, "file.widths: expected 1 to 3 values; got 1000000: (1, 1, "),
+        ({"above": 0}, "file.above: expected a number above 0; got 0.0"),
+        ({"x\ny" * 10**5: 1}, r"file: unknown key 'x\ny"),
+        ({"depth": "z" * 10**6}, "file.depth: expected int; got 'zzz"),
     ],
+    ids=lambda value: str(value)[:30],
 )
-def test_what_lies_outside_is_refused_by_name(key: str, value: object, message: str) -> None:
-    with pytest.raises(AlloSR2Error) as refusal:
-        read_dataclass(Limited, LIMITED | {key: value}, "x")
-    assert str(refusal.value) == message
+def test_values_out_of_range_are_refused_in_a_short_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(AlloSR2Error) as refused:
+        read_dataclass(Ranged, RANGED | change, "file")
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 250
+
+
+def test_what_is_made_in_code_is_checked_when_asked() -> None:
+    check_fields(Ranged(1, None, (3,)))
+    with pytest.raises(AlloSR2Error, match="depth: expected a number of at least 0 and of at most 128; got 999"):
+        check_fields(Ranged(999, None, (3,)))

@@ -163,7 +163,14 @@ def test_other_latents_are_refused(shape: tuple[int, ...]) -> None:
         fresh(params()).decode(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("change", [{"patch": 1}, {"channels": 0}, {"channels": 49}])
-def test_impossible_architectures_are_refused(change: dict[str, int]) -> None:
-    with pytest.raises(AlloSR2Error, match="expected patch >= 2"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch": 1}, "patch: expected a number of at least 2"),
+        ({"channels": 0}, "latent_channels: expected a number of at least 1"),
+        ({"channels": 49}, r"expected 1\.\.3\*patch\^2 latent channels"),
+    ],
+)
+def test_impossible_architectures_are_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(AlloSR2Error, match=message):
         params(**change)

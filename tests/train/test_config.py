@@ -102,22 +102,30 @@ def test_a_wrong_type_is_named(tmp_path: Path, path: str, value: object, reason:
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        ("run.threads", -1, "x.run.threads: expected at least 0; got -1"),
-        ("run.precision", "bf61", "x.run.precision: expected one of 'no', 'bf16', 'fp16', 'auto'; got 'bf61'"),
-        ("run.save_minutes", -1.0, "x.run.save_minutes: expected at least 0; got -1.0"),
-        ("run.log_every", 0, "x.run.log_every: expected at least 1; got 0"),
-        ("run.preview_every", -1, "x.run.preview_every: expected at least 0; got -1"),
-        ("data.crop", 24, "x.data.crop: expected at least 16 and a multiple of 16; got 24"),
-        ("data.workers", -1, "x.data.workers: expected at least 0; got -1"),
-        ("data.zoom", [0.0, 1.0], "x.data.zoom: expected above 0; got 0.0"),
+        ("run.threads", -1, "x.run.threads: expected a number of at least 0; got -1"),
+        ("run.precision", "bf61", "x.run: precision: expected one of 'no', 'bf16', 'fp16', 'auto'; got 'bf61'"),
+        ("run.save_minutes", -1.0, "x.run.save_minutes: expected a number of at least 0; got -1.0"),
+        ("run.log_every", 0, "x.run.log_every: expected a number of at least 1; got 0"),
+        ("run.preview_every", -1, "x.run.preview_every: expected a number of at least 0; got -1"),
+        ("data.crop", 24, "x.data: crop: expected a multiple of 16; got 24"),
+        ("data.workers", -1, "x.data.workers: expected a number of at least 0; got -1"),
+        ("data.zoom", [0.0, 1.0], "x.data.zoom: expected a number above 0; got 0.0"),
         ("data.zoom", [2.0, 1.0], "x.data: zoom: expected the smaller number first; got [2.0, 1.0]"),
         ("data.strengths", [0.0, 0.0, 0.0], "x.data: strengths: expected a share above 0"),
-        ("data.sources", [{"hr": "a", "lr": "", "weight": 0.0}], "x.data.sources.weight: expected above 0; got 0.0"),
-        ("base.dtype", "fp8", "x.base.dtype: expected one of 'fp32', 'bf16'; got 'fp8'"),
-        ("adapter.rank", -4, "x.adapter.rank: expected at least 0; got -4"),
+        (
+            "data.sources",
+            [{"hr": "a", "lr": "", "weight": 0.0}],
+            "x.data.sources.weight: expected a number above 0; got 0.0",
+        ),
+        ("base.dtype", "fp8", "x.base: dtype: expected one of 'fp32', 'bf16'; got 'fp8'"),
+        ("adapter.rank", -4, "x.adapter.rank: expected a number of at least 0; got -4"),
         ("adapter.rank", 4, "x.adapter: alpha: expected above 0 for a rank of 4; got 0"),
-        ("stages.prior.optim.optimizer", "adan", "optimizer: expected one of 'adamw', 'muon'; got 'adan'"),
-        ("stages.prior.optim.steps", -1, "x.stages.prior.optim.steps: expected at least 0; got -1"),
+        (
+            "stages.prior.optim.optimizer",
+            "adan",
+            "x.stages.prior.optim: optimizer: expected one of 'adamw', 'muon'; got 'adan'",
+        ),
+        ("stages.prior.optim.steps", -1, "x.stages.prior.optim.steps: expected a number of at least 0; got -1"),
         (
             "stages.prior.optim.steps",
             1,
@@ -125,24 +133,33 @@ def test_a_wrong_type_is_named(tmp_path: Path, path: str, value: object, reason:
         ),
         ("stages.prior.optim.warmup", 5, "warmup: expected at most the 4 steps of the stage; got 5"),
         ("stages.prior.optim.decay", 5, "decay: expected at most the 4 steps of the stage; got 5"),
-        ("stages.prior.optim.batch", 0, "x.stages.prior.optim.batch: expected at least 1; got 0"),
-        ("stages.prior.optim.micro", -1, "x.stages.prior.optim.micro: expected at least 0; got -1"),
-        ("stages.prior.optim.lr", -1e-3, "x.stages.prior.optim.lr: expected at least 0; got -0.001"),
+        ("stages.prior.optim.batch", 0, "x.stages.prior.optim.batch: expected a number of at least 1; got 0"),
+        ("stages.prior.optim.micro", -1, "x.stages.prior.optim.micro: expected a number of at least 0; got -1"),
+        ("stages.prior.optim.lr", -1e-3, "x.stages.prior.optim.lr: expected a number of at least 0; got -0.001"),
         ("stages.prior.optim.lr", 0.0, "x.stages.prior.optim: lr: expected above 0; got 0"),
-        ("stages.prior.optim.ema", 1.5, "x.stages.prior.optim.ema: expected at least 0 and below 1; got 1.5"),
-        ("stages.prior.optim.grad_clip", 0.0, "x.stages.prior.optim.grad_clip: expected above 0; got 0.0"),
-        ("stages.prior.t_logit_std", -1.0, "t_logit_std: expected at least 0; got -1.0"),
-        ("stages.autoencoder.pca_patches", 0, "pca_patches: expected at least 1; got 0"),
+        (
+            "stages.prior.optim.ema",
+            1.5,
+            "x.stages.prior.optim.ema: expected a number of at least 0 and of at most 1; got 1.5",
+        ),
+        ("stages.prior.optim.ema", 1.0, "x.stages.prior.optim: ema: expected below 1; got 1"),
+        ("stages.prior.optim.grad_clip", 0.0, "x.stages.prior.optim.grad_clip: expected a number above 0; got 0.0"),
+        ("stages.prior.t_logit_std", -1.0, "t_logit_std: expected a number of at least 0; got -1.0"),
+        ("stages.autoencoder.pca_patches", 0, "pca_patches: expected a number of at least 1; got 0"),
         ("stages.sr.t_min", 0.7, "x.stages.sr: t_min: expected at most t_max, 0.6; got 0.7"),
-        ("stages.sr.t_max", 1.1, "x.stages.sr.t_max: expected above 0 and at most 1; got 1.1"),
-        ("stages.sr.t_guessed", 1.1, "x.stages.sr.t_guessed: expected at least 0 and at most 1; got 1.1"),
+        ("stages.sr.t_max", 1.1, "x.stages.sr.t_max: expected a number above 0 and of at most 1; got 1.1"),
+        (
+            "stages.sr.t_guessed",
+            1.1,
+            "x.stages.sr.t_guessed: expected a number of at least 0 and of at most 1; got 1.1",
+        ),
         ("stages.sr.atm_t", [0.6, 0.1], "x.stages.sr: atm_t: expected the smaller number first; got [0.6, 0.1]"),
-        ("stages.sr.encoder_lr", -0.5, "x.stages.sr.encoder_lr: expected at least 0; got -0.5"),
-        ("stages.sr.paths_every", 0, "x.stages.sr.paths_every: expected at least 1; got 0"),
-        ("stages.sr.weights.fatc", -0.1, "x.stages.sr.weights.fatc: expected at least 0; got -0.1"),
-        ("stages.sr.adversary.lr", 0.0, "x.stages.sr.adversary.lr: expected above 0; got 0.0"),
-        ("stages.snr_head.hidden", 0, "x.stages.snr_head.hidden: expected at least 1; got 0"),
-        ("stages.snr_head.flat_share", -0.1, "flat_share: expected at least 0 and at most 1; got -0.1"),
+        ("stages.sr.encoder_lr", -0.5, "x.stages.sr.encoder_lr: expected a number of at least 0; got -0.5"),
+        ("stages.sr.paths_every", 0, "x.stages.sr.paths_every: expected a number of at least 1; got 0"),
+        ("stages.sr.weights.fatc", -0.1, "x.stages.sr.weights.fatc: expected a number of at least 0; got -0.1"),
+        ("stages.sr.adversary.lr", 0.0, "x.stages.sr.adversary.lr: expected a number above 0; got 0.0"),
+        ("stages.snr_head.hidden", 0, "x.stages.snr_head.hidden: expected a number of at least 1; got 0"),
+        ("stages.snr_head.flat_share", -0.1, "flat_share: expected a number of at least 0 and of at most 1; got -0.1"),
     ],
 )
 def test_a_number_outside_its_range_is_named(tmp_path: Path, path: str, value: object, reason: str) -> None:
@@ -153,7 +170,9 @@ def test_a_number_outside_its_range_is_named(tmp_path: Path, path: str, value: o
 def test_a_stage_without_steps_is_one_of_a_base(tmp_path: Path) -> None:
     table = changed(tmp_path, "stages.prior.optim", tiny_table(tmp_path, 0)["stages"]["prior"]["optim"])
     table["stages"]["prior"]["optim"] |= {"warmup": 0, "lr": 0.0}
-    with pytest.raises(AlloSR2Error, match=re.escape("x: stages.prior.optim.steps: expected at least 1; got 0")):
+    with pytest.raises(
+        AlloSR2Error, match=re.escape("x: stages.prior.optim.steps: expected a number of at least 1; got 0")
+    ):
         from_table(Config, table, "x")
     table["base"]["transformer"] = "flux1-dev.safetensors"
     assert from_table(Config, table, "x").stages.prior.optim.steps == 0

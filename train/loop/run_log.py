@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import writing
 
 log = logging.getLogger(__name__)
 DIGITS = 6
@@ -55,7 +57,8 @@ class RunLog:
         self.preview_seconds = 0.0
         """How long the last preview took."""
         self.board = _board(folder / "tensorboard") if tensorboard else None
-        self.file = (folder / LOG).open("a", encoding="utf-8")
+        self.path = folder / LOG
+        self.file = self.path.open("ab", buffering=0)
         shown = sys.stderr.isatty()
         self.bar = tqdm(total=last, initial=step, desc=name, unit="step", bar_format=BAR, disable=not shown)
         self.mark(step)
@@ -90,11 +93,22 @@ class RunLog:
         self.mark(step)
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
-        self.file.write(json.dumps({"step": step} | {k: round(v, DIGITS) for k, v in values.items()}) + "\n")
-        self.file.flush()
+        line = json.dumps({"step": step} | {k: round(v, DIGITS) for k, v in values.items()}) + "\n"
+        with writing(self.path):
+            self._append(line.encode())
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(f"{self.name}/{name}", value, step)
+
+    def _append(self, line: bytes) -> None:
+        """All of a line or, where the disk does not take it, nothing."""
+        end = self.file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[self.file.write(line) :]
+        except OSError:
+            self.file.truncate(end)
+            raise
 
     def __enter__(self) -> RunLog:
         return self

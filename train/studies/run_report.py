@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
+from allosr2_core.image.opening import open_picture
 
 from ..loop.run_log import LOG
 from ..loop.state import STATE, has_state, load_state, stage_folder
@@ -110,7 +110,7 @@ def spread(items: list[Path], count: int) -> list[Path]:
 
 def inline_picture(path: Path) -> str:
     """An <img> that holds the picture itself, as JPEG of at most STRIP_WIDTH."""
-    with Image.open(path, formats=("PNG",)) as image:
+    with open_picture(path) as image:
         picture = image.convert("RGB")
     if picture.width > STRIP_WIDTH:
         picture = picture.resize((STRIP_WIDTH, round(picture.height * STRIP_WIDTH / picture.width)))
