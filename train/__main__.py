@@ -14,6 +14,7 @@ from pathlib import Path
 from allosr2_core.errors import AlloSR2Error
 
 from . import former_names
+from .arguments import counting
 from .loop.interrupts import Stopped
 from .stages.registry import STAGES
 
@@ -62,7 +63,7 @@ def train_stage(name: str, argv: list[str]) -> int:
 
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name].help)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
-    parser.add_argument("--max-steps", type=int, help="stop (resumably) after this many more steps")
+    parser.add_argument("--max-steps", type=counting, help="stop (resumably) after this many more steps")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--resume",

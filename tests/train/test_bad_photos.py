@@ -46,7 +46,7 @@ BAD = {
     "empty.png": (b"", "the file is empty"),
     "bomb.png": (huge_png(15000, 13000), "expected a picture of at most 150000000 pixels, got 15000x13000"),
     "bigger.png": (huge_png(30000, 13000), "390000000 pixels"),
-    "script.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n", "expected an image in a format"),
+    "script.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n", "got PostScript"),
 }
 
 

@@ -16,6 +16,7 @@ from allosr2_core.pipeline import Pipeline, prepare
 from tests.support.parts import enlarged
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
+from train.checkpoints import export
 from train.config import Config, load_config
 from train.data.crops import bicubic_up
 from train.loop.rng import BatchRandom
@@ -235,7 +236,45 @@ def test_a_step_is_a_pure_function_of_batch_step_and_generator(trained: tuple[Pa
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_checkpoint_goes_into_the_runs_folder_unless_it_is_told_elsewhere(
+    trained: tuple[Path, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that ships is replaced by an explicit flag alone, and never by an adapter."""
+    path, config = trained
+    shipped = tmp_path / "shipped.safetensors"
+    shipped.write_bytes(b"shipped")
+    monkeypatch.setattr(export, "embedded_path", lambda: shipped)
+    command = ["export", "--config", str(path.parents[1] / "tiny.toml"), "--pairs", "2"]
+    assert main(command) == 0
+    assert shipped.read_bytes() == b"shipped"
+    load_checkpoint(Path(config.run.dir) / "checkpoint.safetensors")
+    assert main([*command, "--embedded"]) == 0
+    load_checkpoint(shipped)
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--embedded", "--out", str(tmp_path / "other.safetensors")])
+    adapter = tiny_table(tmp_path)
+    adapter["adapter"] |= {"rank": 2, "alpha": 2.0}
+    (tmp_path / "adapter.toml").write_text(to_toml(adapter), encoding="utf-8")
+    assert main(["export", "--config", str(tmp_path / "adapter.toml"), "--embedded"]) == 1
+    assert "--embedded: expected a checkpoint with its own base" in capsys.readouterr().err
+
+
 # ---- commands that cannot work ----
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["sr", "--max-steps", "0"], "--max-steps: expected at least 1; got 0"),
+        (["export", "--pairs", "0"], "--pairs: expected at least 1; got 0"),
+        (["throughput", "--steps", "-1"], "--steps: expected at least 1; got -1"),
+        (["evaluate", "--limit", "x"], "--limit: expected a whole number; got 'x'"),
+    ],
+)
+def test_numbers_of_commands_have_a_range(command: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert said in capsys.readouterr().err
 
 
 def test_stages_without_what_they_need_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
