@@ -26,6 +26,7 @@ from PIL import Image
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 
+from ...arguments import counting
 from ..crops import derive_seed
 from ..sources.photos import load_split
 from . import diagrams, held_out, icons, lines, patterns, plots, screens, text
@@ -130,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--packages", type=Path, default=Path("data/packages"), help="folder of fetched packages")
     for split, count in zip(SPLITS, (400, 24, 80), strict=True):
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"pictures (default: {count})")
-    parser.add_argument("--side", type=int, default=768, help="of training and validation pictures, px (default: 768)")
-    parser.add_argument("--test-side", type=int, default=512, help="of test pictures, px (default: 512)")
+    parser.add_argument("--side", type=counting, default=768, help="of training and validation pictures, px (default: 768)")
+    parser.add_argument("--test-side", type=counting, default=512, help="of test pictures, px (default: 512)")
     parser.add_argument("--seed", type=int, default=0, help="other seeds, other pictures (default: 0)")
     args = parser.parse_args(argv)
     sides = {"train": args.side, "val": args.side, "test": args.test_side}
