@@ -19,7 +19,18 @@ from allosr2_core.files import write_atomically
 
 from .measure import Row, machine
 
-BENCHES = ("decode", "factors", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
+BENCHES = (
+    "decode",
+    "exactness",
+    "factors",
+    "flux_memory",
+    "scaling",
+    "seams",
+    "start",
+    "tiles",
+    "transformer",
+    "upscale",
+)
 """Each is a module of this package with `run(quick: bool) -> Iterable[Row]`."""
 SIZED = ("decode", "factors", "scaling", "transformer", "upscale")
 """Those whose `run` also takes `sizes`, in the unit of their tables."""
