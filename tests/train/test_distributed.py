@@ -95,6 +95,29 @@ def test_two_processes_train_the_discriminator_of_one(root: Path) -> None:
         assert float((two["trained"][name] - value).abs().max()) <= TOLERANCE, name
 
 
+def test_two_processes_hold_the_parts_whose_rate_is_zero(root: Path, tmp_path: Path) -> None:
+    """DistributedDataParallel would wait for gradients that nobody makes."""
+    states = []
+    for name in ("one", "two"):
+        table = tiny_table(root, steps=STEPS)
+        table["run"] |= {"dir": str(tmp_path / name), "preview_every": 0}
+        table["stages"]["sr"] |= {"encoder_lr": 0.0, "head_lr": 0.0}
+        table["stages"]["sr"]["optim"]["batch"] = 4
+        config = tmp_path / f"{name}.toml"
+        config.write_text(to_toml(table), encoding="utf-8")
+        (tmp_path / name).mkdir()
+        for stage in ("autoencoder", "prior"):
+            (tmp_path / name / stage).symlink_to(root / "one" / stage)
+        if name == "one":
+            assert main(["sr", "--config", str(config)]) == 0
+        else:
+            launch("sr", config)
+        states.append(torch.load(tmp_path / name / "sr" / "state.pt", weights_only=True)["trained"])
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert float((states[1][name] - value).abs().max()) <= (0 if name.startswith("encoder") else TOLERANCE), name
+
+
 def test_the_processes_write_one_log(root: Path) -> None:
     lines = (root / "two" / "sr" / "log.jsonl").read_text().splitlines()
     assert len(lines) == STEPS + 2  # one a step, previews before the first and after the last

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from allosr2_core.files import write_atomically
+from allosr2_core.files import write_atomically, writing
 
 from ..config import Config
 from ..data.crops import detail
@@ -97,7 +97,8 @@ def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:
     cells += [torch.zeros_like(cells[0])] * (-len(cells) % columns)
     lines = [torch.cat(cells[i : i + columns], dim=2) for i in range(0, len(cells), columns)]
     sheet = torch.cat(lines, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-    write_atomically(path, lambda partial: Image.fromarray(sheet).save(partial, format="PNG"))
+    with writing(path):
+        write_atomically(path, lambda partial: Image.fromarray(sheet).save(partial, format="PNG"))
 
 
 def centre(picture: Tensor, side: int) -> Tensor:
