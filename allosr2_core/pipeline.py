@@ -185,8 +185,9 @@ def decode(
     for rows, cols, pixels in exact_tiles(backend.decode, window, *cells, side, radius, down, tick):
         check_finite(pixels, "the decoder's output")
         piece = (pixels[0].movedim(0, -1).float() * 0.5 + 0.5).clamp(0.0, 1.0)
-        within = max(0, layout.restored_height - rows.start), max(0, layout.restored_width - cols.start)
-        sink.put(rows.start, cols.start, piece[: within[0], : within[1]])
+        within = layout.restored_height - rows.start, layout.restored_width - cols.start
+        if min(within) > 0:  # small tiles may lie in the padding as a whole
+            sink.put(rows.start, cols.start, piece[: within[0], : within[1]])
 
 
 def finish(

@@ -85,18 +85,18 @@ def peak() -> Iterator[None]:
 def test_metadata_that_inflates_is_left_out(tmp_path: Path) -> None:
     for kind, data in text_bombs():
         (tmp_path / "a.png").write_bytes(data)
-        started = time.perf_counter()
+        started = time.process_time()
         loaded = load_image(tmp_path / "a.png")
         assert loaded.metadata.text == () and not loaded.metadata.icc_profile, kind
         assert "left out" in loaded.note or "not used" in loaded.note, kind
-        assert time.perf_counter() - started < 2.0, kind
+        assert time.process_time() - started < 2.0, kind
 
 
 def test_xmp_that_begins_again_and_again_takes_no_longer() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for start in (b"<xmp:Thumbnails ", b"</xmp:Thumbnails ", b'tiff:Orientation="', b"tiff:Orientation= ", b" <x "):
         _clean_xmp(start * 100_000)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
     assert _clean_xmp(b"a<xmp:Thumbnails>1</xmp:Thumbnails >b<xmp:Thumbnails/>c") == b"ab<xmp:Thumbnails/>c"
     assert _clean_xmp(b"<xmp:Thumbnails><xmp:Thumbnails>1</xmp:Thumbnails>b") == b"b"
 
@@ -128,10 +128,10 @@ def test_tiff_pages_that_share_their_numbers_are_refused(tmp_path: Path) -> None
         pages += bytes(directory) + struct.pack("<I", following if number < 999 else 0)
     path = tmp_path / "a.tif"
     path.write_bytes(b"II*\0" + struct.pack("<I", table) + bytes(1_000_000) + pages)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(AlloSR2Error, match=r"a\.tif: .*say more than the file holds"):
         read_header(path)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_pages_of_other_sizes_fit_no_mask(run: CommandLine, tmp_path: Path) -> None:

@@ -105,3 +105,12 @@ def test_options_out_of_their_range_are_refused_before_any_work(
 
     with pytest.raises(AlloSR2Error, match=message):
         upscaler.upscale(image(), options, tick=tick)
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0, 4.0, 5.7])
+def test_tiles_that_lie_in_the_padding_as_a_whole(upscaler: Pipeline, scale: float) -> None:
+    """A picture of 20 x 28 px is restored as one of 64 x 64, in tiles of 16."""
+    given = image()[:, :5, :7]
+    small = upscaler.upscale(given, UpscaleOptions(scale=scale, tile=1, realism=0.0, t=0.2))
+    whole = upscaler.upscale(given, UpscaleOptions(scale=scale, tile=64, realism=0.0, t=0.2))
+    torch.testing.assert_close(small, whole, atol=1e-5, rtol=0)
