@@ -20,7 +20,7 @@ from train.stages.sr import SRStage
 
 STEPS = 4
 TOLERANCE = 2e-5
-"""Adam divides by the size of a gradient, and so enlarges how sums of two processes round where there is next to none."""
+"""Adam divides by the size of a gradient: where there is next to none, it enlarges how two processes round."""
 REPOSITORY = Path(__file__).parents[2]
 
 
