@@ -17,6 +17,7 @@ from train.config import Config, from_table
 from train.data import crops as data
 from train.data.crops import (
     FLAT_SHARE,
+    LUMA,
     MIN_DETAIL,
     SHARPEN_SIGMA,
     SHARPEN_THRESHOLD,
@@ -227,6 +228,34 @@ def test_noisy_photographs_are_halved(tmp_path: Path) -> None:
     name = sorted(noisy_names())[0]
     Image.new("L", (31, 20), 77).save(tmp_path / name, format="PNG")
     assert decode_cached(tmp_path / name, tmp_path / "cache").shape == (10, 15, 3)
+
+
+def test_a_share_of_crops_is_grey_and_the_others_are_as_they_were(photos: list[Path]) -> None:
+    """In both pictures of a pair; the degradation's coloured noise is gone too."""
+    plain, some, all_of_them = (crops(photos, length=200, grey=share) for share in (0.0, 0.3, 1.0))
+    count = 0
+    for i in range(60):
+        before, after = plain[i], some[i]
+        if equal(before, after):
+            continue
+        count += 1
+        assert equal(after, all_of_them[i])
+        for picture, colour in ((after["hr"], before["hr"]), (after["lr"], before["lr"])):
+            assert torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
+            assert not torch.equal(colour[0], colour[1])
+        torch.testing.assert_close(
+            after["hr"][0], sum(weight * channel for weight, channel in zip(LUMA, before["hr"], strict=True))
+        )
+    assert 8 <= count <= 30
+
+
+def test_a_configuration_sets_the_share_of_grey_crops(tmp_path: Path) -> None:
+    write_photos(tmp_path, "train", [(100, 140)])
+    table = tiny_table(tmp_path)
+    assert "grey" not in table["data"]  # as in configurations of older versions
+    assert training_crops(from_table(Config, table, "x"), "sr", 0, 4, degraded=True).grey == 0.0
+    table["data"]["grey"] = 0.05
+    assert training_crops(from_table(Config, table, "x"), "sr", 0, 4, degraded=True).grey == 0.05
 
 
 # ---- sources ----

@@ -27,6 +27,8 @@ MIN_DETAIL = 4.0
 FLAT_SHARE = 0.15
 """Chance that a flat crop is kept: sky teaches little, but a network that never saw any puts texture on it."""
 TRIES = 8
+LUMA = (0.299, 0.587, 0.114)
+"""Red, green and blue in grey (ITU-R BT.601)."""
 SHARPEN_SIGMA = 2.0
 """Standard deviation of the blur of `sharpened`, px."""
 SHARPEN_THRESHOLD = 4 / 255
@@ -65,6 +67,11 @@ def sharpened(x: Tensor, amount: float) -> Tensor:
     return (x + amount * mask * fine).clamp(-1, 1)
 
 
+def greyed(picture: Tensor) -> Tensor:
+    """[3, H, W] -> its luma in all three channels."""
+    return (picture * picture.new_tensor(LUMA)[:, None, None]).sum(dim=0).clamp(0, 1).expand(3, -1, -1).contiguous()
+
+
 def detail(hr: Tensor) -> float:
     """Standard deviation of the Laplacian of the grey picture, 0-255. hr: [3, H, W] in [0, 1]."""
     grey = hr.mean(dim=0) * 255
@@ -91,18 +98,20 @@ class PhotoCrops(Dataset):
         extended: bool = False,
         zoom: tuple[float, float] = (0.3, 1.0),
         flat_share: float = FLAT_SHARE,
+        grey: float = 0.0,
     ) -> None:
         """`start`: index of the first item still to be seen; `length`: how many the whole run sees.
 
         `extended`: see `degrade`. `zoom`: range of the size that crops are seen at, relative to the photograph's own;
-        logarithms are drawn evenly. `flat_share`: chance that a flat crop is kept; the others are drawn again.
+        logarithms are drawn evenly. `flat_share`: chance that a flat crop is kept; the others are drawn again. `grey`:
+        share of crops that are made grey.
         """
         if not 0.0 < zoom[0] <= zoom[1]:
             raise AlloSR2Error(f"zoom: expected a range of positive sizes; got {list(zoom)}")
         self.photos = list(photos)
         self.crop, self.seed, self.start, self.length, self.scale = crop, seed, start, length, scale
         self.strengths = torch.tensor(strengths) if strengths is not None else None
-        self.extended, self.zoom, self.flat_share = extended, zoom, flat_share
+        self.extended, self.zoom, self.flat_share, self.grey = extended, zoom, flat_share, grey
         usable = [min(photo.hr.shape[:2]) >= crop for photo in self.photos]
         small = [photo.name for photo, large in zip(self.photos, usable, strict=True) if not large]
         if small:
@@ -123,14 +132,24 @@ class PhotoCrops(Dataset):
             if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < self.flat_share:
                 break
             hr, lr = self._draw(rng)
+        without_colour = self._is_grey(self.start + item)
+        if without_colour:
+            hr = greyed(hr)
         batch = {"hr": hr}
         if self.strengths is not None:
             index = -1
             if lr is None:
                 index = int(torch.multinomial(self.strengths, 1, generator=rng))
                 lr = degrade(hr[None], STRENGTHS[index], rng, self.scale, extended=self.extended)[0]
-            batch |= {"lr": lr, "strength": torch.tensor(index)}
+            batch |= {"lr": greyed(lr) if without_colour else lr, "strength": torch.tensor(index)}
         return batch
+
+    def _is_grey(self, index: int) -> bool:
+        """Drawn apart from all else, so that the share changes nothing in the other crops."""
+        if not self.grey:
+            return False
+        rng = torch.Generator().manual_seed(derive_seed(self.seed, "grey", index))
+        return float(torch.rand((), generator=rng)) < self.grey
 
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         photo = self.photos[int(torch.multinomial(self.weights, 1, generator=rng))]
@@ -210,4 +229,5 @@ def training_crops(
         extended=data.extended,
         zoom=zoom or data.zoom,
         flat_share=flat_share,
+        grey=data.grey,
     )

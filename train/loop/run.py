@@ -31,6 +31,8 @@ from .stage import Stage
 from .state import STATE, export, history_of, load_state, load_trained_state, save_state, trained_state
 
 log = logging.getLogger(__name__)
+NOT_ITS_SHAPE = ("data.root", "data.cache", "adapter.checkpointing", "adapter.shard")
+"""Settings that a run may change without becoming another: where files lie, what memory it takes."""
 
 
 def lr_factor(step: int, optim: OptimConfig) -> float:
@@ -97,10 +99,10 @@ class Run:
         state = load_state(path)
         load_trained_state(self.stage.trained, state["trained"], str(path))
         self.averages.load_state_dict(state["averaged"])
-        before = optimizer_of(state["optimizer"])
-        if before not in (None, self.optim.optimizer):
+        kind = optimizer_of(state["optimizer"])
+        if kind not in (None, self.optim.optimizer):
             raise AlloSR2Error(
-                f"{path}: expected the state of optimizer {self.optim.optimizer!r}; got that of {before!r}: set it "
+                f"{path}: expected the state of optimizer {self.optim.optimizer!r}; got that of {kind!r}: set it "
                 "back, or start a new run from the averaged modules with --init-from"
             )
         scales = [group["lr_scale"] for group in self.optimizer.param_groups]
@@ -207,7 +209,7 @@ class Run:
         parts |= {"seed": self.config.run.seed, "precision": self.accelerator.mixed_precision}
         parts |= {"base": {key: _file(value) if key != "dtype" else value for key, value in table["base"].items()}}
         parts |= {f"stages.{self.stage.name}": table["stages"].get(self.stage.name, {})}
-        return {key: repr(value) for key, value in _flat(parts) if key not in ("data.root", "data.cache")}
+        return {key: repr(value) for key, value in _flat(parts) if key not in NOT_ITS_SHAPE}
 
 
 def _file(path: str) -> str:
