@@ -26,13 +26,14 @@ BENCHES = (
     "flux_memory",
     "scaling",
     "seams",
+    "settings",
     "start",
     "tiles",
     "transformer",
     "upscale",
 )
 """Each is a module of this package with `run(quick: bool) -> Iterable[Row]`."""
-SIZED = ("decode", "factors", "scaling", "transformer", "upscale")
+SIZED = ("decode", "factors", "scaling", "settings", "transformer", "upscale")
 """Those whose `run` also takes `sizes`, in the unit of their tables."""
 log = logging.getLogger("benchmarks")
 
