@@ -10,14 +10,14 @@ Names in files, for a layer X behind a prefix such as `diffusion_model.`:
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
+from .layer_patterns import read_patterns
 from .weight_diff import listed
 
 Layer = nn.Linear | nn.Conv2d
@@ -76,7 +76,7 @@ def inject(
 
     Args:
         model: network to adapt.
-        targets: regular expressions; a layer matches when one of them fits its whole dotted name.
+        targets: patterns (`layer_patterns`); a layer matches when one of them fits its whole dotted name.
         rank: inner width, at least 1.
         alpha: the branch is scaled by alpha / rank.
         dtype: of the branch, float32 by default so that small updates survive on half-precision bases.
@@ -102,20 +102,19 @@ def inject(
 
 
 def matching_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, Layer]:
-    """The Linear and Conv2d layers whose whole dotted name fits one of the regular expressions, by name.
+    """The Linear and Conv2d layers whose whole dotted name fits one of the patterns (`layer_patterns`), by name.
 
     Raises:
-        AlloSR2Error: a pattern that fits no layer, or is no regular expression.
+        AlloSR2Error: a pattern that fits no layer, or is none.
     """
     layers = _base_layers(model)
     chosen: dict[str, Layer] = {}
-    for pattern in targets:
-        try:
-            found = {name: layer for name, layer in layers.items() if re.fullmatch(pattern, name)}
-        except re.error as error:
-            raise AlloSR2Error(f"LoRA: expected a regular expression, got {pattern!r}: {error}") from error
+    for pattern in read_patterns(targets):
+        found = {name: layer for name, layer in layers.items() if pattern.fits(name)}
         if not found:
-            raise AlloSR2Error(f"LoRA: expected {pattern!r} to fit the name of a Linear or Conv2d, it fits none")
+            raise AlloSR2Error(
+                f"LoRA: expected {shown(pattern.text)} to fit the name of a Linear or Conv2d, it fits none"
+            )
         chosen |= found
     return chosen
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
+from .layer_patterns import read_patterns
 from .lora import ALPHA_KEY, DOWN_KEY, UP_KEY, branch_shapes, matching_layers
 
 Shape = tuple[int, ...]
@@ -21,10 +22,18 @@ def check_targets(adapter: Mapping[str, object]) -> list[str]:
     """What is wrong with a configuration's `adapter` table {"transformer": [patterns], "vae_encoder": [patterns]}."""
     problems = []
     if set(adapter) != set(PARTS):
-        problems.append(f"adapter: expected the fields {', '.join(PARTS)}, got {', '.join(sorted(adapter)) or 'none'}")
-    for name, patterns in adapter.items():
+        problems.append(
+            f"adapter: expected the fields {', '.join(PARTS)}, got {shown(sorted(adapter)) if adapter else 'none'}"
+        )
+    for name in PARTS:
+        patterns = adapter.get(name, ())
         if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
-            problems.append(f"adapter.{name}: expected a list of regular expressions, got {patterns!r}")
+            problems.append(f"adapter.{name}: expected a list of regular expressions, got {shown(patterns)}")
+            continue
+        try:
+            read_patterns(patterns)
+        except AlloSR2Error as error:
+            problems.append(f"adapter.{name}: {error}")
     if not problems and not adapter["transformer"]:
         problems.append("adapter.transformer: expected at least one layer")
     return problems
@@ -40,7 +49,7 @@ def adapter_shapes(
     Args:
         network: the adapted network, also on the meta device; None when only a host can build it. Then layers and
             their widths are taken from the file, and only its inner consistency can be checked.
-        targets: regular expressions on layer names.
+        targets: patterns of layer names, see `layer_patterns`.
         prefix: what stands before a layer's name in the file.
         found: shapes in the file, by name.
 
@@ -64,12 +73,17 @@ def adapter_shapes(
 def _shapes_of_file(
     targets: Sequence[str], prefix: str, found: Mapping[str, Shape], ranks: Mapping[str, int]
 ) -> dict[str, Shape]:
-    idle = [pattern for pattern in targets if not any(re.fullmatch(pattern, name) for name in ranks)]
-    if idle:
-        raise AlloSR2Error(f"LoRA: expected {idle[0]!r} to fit the name of a layer in the file, it fits none")
+    chosen: set[str] = set()
+    for pattern in read_patterns(targets):
+        fitting = {name for name in ranks if pattern.fits(name)}
+        if not fitting:
+            raise AlloSR2Error(
+                f"LoRA: expected {shown(pattern.text)} to fit the name of a layer in the file, it fits none"
+            )
+        chosen |= fitting
     shapes: dict[str, Shape] = {}
     for name, rank in ranks.items():
-        if not any(re.fullmatch(pattern, name) for pattern in targets):
+        if name not in chosen:
             continue
         down, up = found[prefix + name + DOWN_KEY], found.get(prefix + name + UP_KEY, (0, 0))
         shapes[prefix + name + DOWN_KEY] = down

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, cut, one_line
+
+LONGEST_NAME = 120
+"""Characters of a name in an error message."""
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
     """Names for an error message: the first few in order, and how many more there are."""
-    shown = ", ".join(sorted(names)[:most]) or "none"
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    first = ", ".join(cut(one_line(name), LONGEST_NAME) for name in sorted(names)[:most]) or "none"
+    return first if len(names) <= most else f"{first} and {len(names) - most} more"
 
 
 def export_diff(prior: nn.Module, tuned: nn.Module, prefix: str) -> dict[str, Tensor]:

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.lora import ALPHA_KEY, DOWN_KEY, UP_KEY
-from ..adapters.targets import HOST_ENCODER, HOST_FLOW
+from ..adapters.targets import HOST_ENCODER, HOST_FLOW, Shape
 from ..adapters.weight_diff import listed
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
 from ..networks.flux_transformer import Flux, FluxParams
 from ..networks.kl_autoencoder import KLAutoencoder, KLAutoencoderParams
 from .diffusers_names import SHIFT_SCALE, encoder_layer, transformer_parts
-from .peft_folder import CONFIG_FILE, WEIGHTS_FILE, PeftConfig, read_folder
+from .peft_folder import CONFIG_FILE, PeftFolder, read_folder
 
 DECODER_NAMES = ("decoder.", "up_blocks.", "post_quant_conv")
 
@@ -59,9 +59,7 @@ def read_peft_transformer(folder: Path, params: FluxParams) -> dict[str, Tensor]
         widths.append(shape[0] - sum(widths))
         for index, name in enumerate(names):
             places[name] = _Place(layer, first=sum(widths[:index]), shape=torch.Size((widths[index], *shape[1:])))
-    config, pairs = read_folder(folder)
-    adapted = _placed(pairs, places, config, f"{folder.name}/{WEIGHTS_FILE}")
-    return _named(adapted, shapes, HOST_FLOW)
+    return _named(_placed(read_folder(folder), places), shapes, HOST_FLOW)
 
 
 def read_peft_encoder(folder: Path, params: KLAutoencoderParams) -> dict[str, Tensor]:
@@ -82,17 +80,15 @@ def read_peft_encoder(folder: Path, params: KLAutoencoderParams) -> dict[str, Te
     """
     with torch.device("meta"):
         shapes = _layer_shapes(KLAutoencoder(params).encoder)
-    config, pairs = read_folder(folder)
-    where = f"{folder.name}/{WEIGHTS_FILE}"
-    decoder = [name for name in pairs if name.startswith(DECODER_NAMES)]
+    adapter = read_folder(folder)
+    decoder = [name for name in adapter.shapes if name.startswith(DECODER_NAMES)]
     if decoder:
         raise AlloSR2Error(
-            f"{where}: expected the encoder alone; {len(decoder)} layers of a decoder: {listed(decoder)}"
+            f"{adapter.where}: expected the encoder alone; {len(decoder)} layers of a decoder: {listed(decoder)}"
         )
-    outer = "encoder." if any(name.startswith("encoder.") for name in pairs) else ""
+    outer = "encoder." if any(name.startswith("encoder.") for name in adapter.shapes) else ""
     places = {outer + encoder_layer(layer): _Place(layer, 0, shape) for layer, shape in shapes.items()}
-    adapted = _placed(pairs, places, config, where)
-    return _named(adapted, shapes, HOST_ENCODER)
+    return _named(_placed(adapter, places), shapes, HOST_ENCODER)
 
 
 def shifted_step_to_t(step: int, *, tokens: int = MAX_TOKENS, steps: int = 1000) -> float:
@@ -150,37 +146,43 @@ class _Part:
     scale: float
 
 
-def _placed(
-    pairs: Mapping[str, Mapping[str, Tensor]], places: Mapping[str, _Place], config: PeftConfig, where: str
-) -> dict[str, list[_Part]]:
-    """Our layer -> the branches that go into it, from its top row, after checking names and shapes."""
+def _placed(adapter: PeftFolder, places: Mapping[str, _Place]) -> dict[str, list[_Part]]:
+    """Our layer -> the branches that go into it, from its top row, read after checking names and shapes."""
+    _check_fit(adapter, places)
+    adapted: dict[str, list[_Part]] = {}
+    pairs = adapter.read()
+    for name, pair in sorted(pairs.items(), key=lambda item: places[item[0]].first):
+        place = places[name]
+        down, up = (half.reshape(_as_conv(tuple(half.shape), place)) for half in (pair["A"], pair["B"]))
+        adapted.setdefault(place.layer, []).append(_Part(place, down, up, adapter.config.scale_of(name)))
+    return adapted
+
+
+def _check_fit(adapter: PeftFolder, places: Mapping[str, _Place]) -> None:
+    pairs, where = adapter.shapes, adapter.where
     unknown = [name for name in pairs if name not in places]
     if unknown:
         raise AlloSR2Error(
             f"{where}: expected layers of the network given; {len(unknown)} of {len(pairs)} fit none: {listed(unknown)}"
         )
-    adapted: dict[str, list[_Part]] = {}
     misfits = []
-    for name, pair in sorted(pairs.items(), key=lambda item: places[item[0]].first):
-        place, rank = places[name], config.rank_of(name)
+    for name, pair in pairs.items():
+        place, rank = places[name], adapter.config.rank_of(name)
         rows, *inner = place.shape
-        down, up = (_as_conv(half) if inner[1:] == [1, 1] else half for half in (pair["A"], pair["B"]))
         wanted = {"A": (rank, *inner), "B": (rows, rank, *(1 for _ in inner[1:]))}
-        for half, tensor in (("A", down), ("B", up)):
-            if tuple(tensor.shape) != wanted[half]:
-                misfits.append(f"{name}.lora_{half} {tuple(tensor.shape)} for {wanted[half]}")
-        adapted.setdefault(place.layer, []).append(_Part(place, down, up, config.scale_of(name)))
+        for half, shape in wanted.items():
+            if _as_conv(pair[half], place) != shape:
+                misfits.append(f"{name}.lora_{half} {shown(_as_conv(pair[half], place))} for {shape}")
     if misfits:
         raise AlloSR2Error(
             f"{where}: expected the shapes of the network and the ranks of {CONFIG_FILE}; {len(misfits)} of "
             f"{2 * len(pairs)} halves differ: {listed(misfits)}"
         )
-    return adapted
 
 
-def _as_conv(half: Tensor) -> Tensor:
-    """diffusers' attention has linear layers where the encoder has 1x1 convolutions."""
-    return half[..., None, None] if half.ndim == 2 else half
+def _as_conv(half: Shape, place: _Place) -> Shape:
+    """The shape of a half; diffusers' attention has linear layers where the encoder has 1x1 convolutions."""
+    return (*half, 1, 1) if tuple(place.shape[2:]) == (1, 1) and len(half) == 2 else half
 
 
 def _joined(parts: Sequence[_Part], rows: int) -> tuple[Tensor, Tensor, float]:

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..adapters.targets import Shape
@@ -22,6 +20,7 @@ from ..adapters.weight_diff import listed
 from ..errors import AlloSR2Error
 from ..networks.autoencoders import Autoencoder, autoencoder_params, build_autoencoder
 from ..networks.registry import NETWORKS, VelocityNetwork, build_network
+from ..safetensors_file import opened
 
 
 @dataclass(frozen=True)
@@ -171,10 +170,8 @@ def read_base(
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a safetensors file; AlloSR2Error names the path when it is none."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise AlloSR2Error(f"expected a safetensors file at {Path(path)}; {error}") from error
+    with opened(path, str(Path(path))) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def read_transformer(path: str | os.PathLike[str], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from ..adapters.targets import HOST_ENCODER, HOST_FLOW, Shape, adapter_shapes
 from ..adapters.weight_diff import diff_names
 from ..bases.registry import FAMILIES
 from ..dataclass_reader import read_dataclass
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
 from ..networks.autoencoders import Autoencoder, autoencoder_params, build_autoencoder
 from ..networks.registry import VelocityNetwork, build_network
 from ..snr import SNRHead, SNRHeadParams
@@ -65,9 +65,8 @@ def _expected_of_adapter(
 ) -> dict[str, Shape]:
     """Without a network or an autoencoder, which then only a host can build, their part of the file says itself."""
     if network is not None and not network.null:
-        raise AlloSR2Error(
-            f"expected an adapter's network to be of type {', '.join(FAMILIES)}; got {config.network.get('type')!r}"
-        )
+        kind = shown(config.network.get("type"))
+        raise AlloSR2Error(f"expected an adapter's network to be of type {', '.join(FAMILIES)}; got {kind}")
     transformer = None if network is None else network.adapted
     encoder = None if autoencoder is None else autoencoder.adapted
     parts = (

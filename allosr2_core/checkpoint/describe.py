@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
+from ..errors import cut, one_line
 from ..precision import auto, name_of
+from ..safetensors_file import opened
 from .contents import GROUPS
 from .format import load_checkpoint
 
+LONGEST_KEY, LONGEST_TEXT = 80, 2000
+"""Characters shown of a field."""
 _GROUP_MEANS = {
     "flow.": "generative prior",
     "vae.": "autoencoder",
@@ -30,10 +33,10 @@ def describe(path: str | Path) -> str:
     """
     path = Path(path)
     checkpoint = load_checkpoint(path)
-    with safe_open(path, framework="pt") as file:
+    with opened(path, path.name) as file:
         metadata = {key: value for key, value in (file.metadata() or {}).items() if not value.startswith("{")}
         dtypes = {name: file.get_slice(name).get_dtype() for name in checkpoint.tensors}
-    lines = [f"{path} ({path.stat().st_size / 2**20:.2f} MiB)"]
+    lines = [f"{one_line(str(path))} ({path.stat().st_size / 2**20:.2f} MiB)"]
     lines += ["", "metadata", *_fields(metadata)]
     lines += ["", "config", *_fields(dataclasses.asdict(checkpoint.config))]
     lines += ["", "training", *(_fields(checkpoint.training) or ["  (not recorded)"])]
@@ -53,8 +56,12 @@ def describe(path: str | Path) -> str:
 
 
 def _fields(values: Mapping[str, Any]) -> list[str]:
-    """One line a field; text as it is, anything else as JSON."""
+    """One line a field; text as it is, anything else as JSON; what terminals take for commands as escapes."""
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+        for key, value in values.items()
+    }
     return [
-        f"  {key}: {value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)}"
-        for key, value in sorted(values.items())
+        f"  {one_line(cut(key, LONGEST_KEY))}: {one_line(cut(text, LONGEST_TEXT))}"
+        for key, text in sorted(texts.items())
     ]

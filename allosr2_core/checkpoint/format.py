@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..adapters.targets import HOST_ENCODER, HOST_FLOW, Shape
 from ..adapters.weight_diff import apply_diff, export_diff, listed
 from ..dataclass_reader import read_dataclass
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
 from ..files import write_atomically
+from ..foreign_json import parse_json
 from ..networks.autoencoders import Autoencoder, autoencoder_params, build_autoencoder
 from ..networks.registry import VelocityNetwork, build_network
+from ..safetensors_file import opened
 from ..snr import SNRHead, SNRHeadParams
 from .config import AlloSR2Config
 from .contents import FLOW, HEAD, LORA_ENCODER, LORA_FLOW, NULL, VAE, expected_tensors
@@ -107,24 +109,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read and verify a checkpoint. AlloSR2Error names the file, what was expected and what was found."""
     path = Path(path)
     where = path.name
-    if not path.is_file():
-        raise AlloSR2Error(f"{where}: expected a checkpoint file at {path.parent}; there is none")
-    if path.stat().st_size == 0:
-        raise AlloSR2Error(f"{where}: expected a safetensors file; this file is empty")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            config, training = _parse_metadata(metadata, where)
-            pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            found = {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in pieces.items()}
-            try:
-                expected = expected_tensors(config, {name: shape for name, (shape, _) in found.items()})
-            except AlloSR2Error as error:
-                raise AlloSR2Error(f"{where}: config: {error}") from error
-            _check_names(expected, found, where)
-            tensors = {name: file.get_tensor(name) for name in found}
-    except SafetensorError as error:
-        raise AlloSR2Error(f"{where}: expected a complete safetensors file; {error}") from error
+    with opened(path, where) as file:
+        metadata = file.metadata() or {}
+        config, training = _parse_metadata(metadata, where)
+        pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        found = {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in pieces.items()}
+        try:
+            expected = expected_tensors(config, {name: shape for name, (shape, _) in found.items()})
+        except AlloSR2Error as error:
+            raise AlloSR2Error(f"{where}: config: {error}") from error
+        _check_names(expected, found, where)
+        tensors = {name: file.get_tensor(name) for name in found}
     _check_finite(tensors, where)
     if not config.adapter:  # gigabytes for a large base: these stay as stored
         tensors = {name: value.float() for name, value in tensors.items()}
@@ -138,12 +133,11 @@ def _parse_metadata(metadata: Mapping[str, str], where: str) -> tuple[AlloSR2Con
             f"{where}: expected an AlloSR2 checkpoint ({FORMAT_KEY} in its metadata); this is another file"
         )
     if version != str(FORMAT):
-        raise AlloSR2Error(f"{where}: expected {FORMAT_KEY} {FORMAT}; got {version!r}, a newer pack may read it")
-    try:
-        config = json.loads(metadata[CONFIG_KEY])
-        training = json.loads(metadata.get(TRAINING_KEY, "{}"))
-    except (KeyError, json.JSONDecodeError) as error:
-        raise AlloSR2Error(f"{where}: expected JSON under {CONFIG_KEY} and {TRAINING_KEY}; {error!r}") from error
+        raise AlloSR2Error(f"{where}: expected {FORMAT_KEY} {FORMAT}; got {shown(version)}, a newer pack may read it")
+    if CONFIG_KEY not in metadata:
+        raise AlloSR2Error(f"{where}: expected JSON under {CONFIG_KEY}; there is none")
+    config = parse_json(metadata[CONFIG_KEY], f"{where}: {CONFIG_KEY}")
+    training = parse_json(metadata.get(TRAINING_KEY, "{}"), f"{where}: {TRAINING_KEY}")
     if not isinstance(config, dict) or not isinstance(training, dict):
         raise AlloSR2Error(f"{where}: expected JSON objects under {CONFIG_KEY} and {TRAINING_KEY}")
     config.setdefault("adapter", {})  # files from before there were adapters
@@ -156,7 +150,7 @@ def _check_names(expected: Mapping[str, Shape], found: Mapping[str, tuple[Shape,
         raise AlloSR2Error(f"{where}: tensors missing: {listed(missing)}; not expected: {listed(extra)}")
     for name, (shape, dtype) in found.items():
         if shape != expected[name]:
-            raise AlloSR2Error(f"{where}: {name}: expected shape {expected[name]}; got {shape}")
+            raise AlloSR2Error(f"{where}: {name}: expected shape {expected[name]}; got {shown(shape)}")
         if dtype not in DTYPE_NAMES.values():
             raise AlloSR2Error(f"{where}: {name}: expected F16, BF16 or F32; got {dtype}")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..adapters.lora import ALPHA_KEY
@@ -28,12 +27,13 @@ from ..checkpoint.format import (
     write_checkpoint,
     write_safetensors,
 )
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, one_line
 from ..flow import INITS
 from ..networks.autoencoders import autoencoder_params, build_autoencoder
 from ..networks.flux import NullFlux
 from ..networks.kl_autoencoder import KLAutoencoderParams
 from ..networks.registry import build_network
+from ..safetensors_file import opened
 
 IMPORTED_SCALE, IMPORTED_SIZE = 4, 1024
 """What is assumed of an adapter that does not say: enlargement, and the side of its training crops in px."""
@@ -79,10 +79,10 @@ def _run_export(options: argparse.Namespace) -> int:
         "modelspec.architecture": checkpoint.config.base,
         "modelspec.title": f"AlloSR2 {checkpoint.config.base}",
     }
-    with safe_open(options.checkpoint, framework="pt") as file:
+    with opened(options.checkpoint, options.checkpoint.name) as file:
         metadata["license"] = (file.metadata() or {}).get("license", "")
     write_safetensors(options.target, {name: value.contiguous() for name, value in tensors.items()}, metadata)
-    sys.stdout.write(f"{options.target}: {len(tensors)} tensors for the host's LoRA loader\n")
+    sys.stdout.write(f"{one_line(str(options.target))}: {len(tensors)} tensors for the host's LoRA loader\n")
     return 0
 
 
@@ -100,7 +100,8 @@ def _run_import(options: argparse.Namespace) -> int:
         null=options.null,
         target=options.target,
     )
-    sys.stdout.write(f"{options.target}: {json.dumps(layers)} layers, t = {t:.4f}, init = {options.init}\n")
+    target = one_line(str(options.target))
+    sys.stdout.write(f"{target}: {json.dumps(layers)} layers, t = {t:.4f}, init = {options.init}\n")
     return 0
 
 
@@ -198,8 +199,8 @@ def _check_target(target: Path, sources: tuple[Path, ...]) -> None:
 
 def _may_replace(target: Path) -> bool:
     try:
-        with safe_open(target, framework="pt") as file:
+        with opened(target, target.name) as file:
             metadata = file.metadata() or {}
-    except (OSError, SafetensorError):
+    except AlloSR2Error:
         return False
     return FORMAT_KEY in metadata or metadata.get("modelspec.title", "").startswith("AlloSR2 ")

@@ -5,6 +5,7 @@ The exit codes are those of EXIT_CODES.
 """
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -17,8 +18,8 @@ from .. import precision
 from ..bases.registry import read_base
 from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
-from ..errors import AlloSR2Error
-from ..pipeline import Pipeline
+from ..errors import AlloSR2Error, one_line
+from ..pipeline import Pipeline, check_options
 from . import values as types
 from .adapters import add_commands
 from .names import FORMATS
@@ -27,11 +28,12 @@ from .paths import find_inputs
 from .settings import OutputSettings, Talk
 from .upscale import Request, upscale_pictures
 
-OK, SOME_FAILED, UNUSABLE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+OK, SOME_FAILED, UNUSABLE, UNWRITABLE, INTERRUPTED, NO_READER = 0, 1, 2, 74, 130, 141
 EXIT_CODES = (
     "Exit code: 0 all good (skipped pictures too); 1 a picture, the summary's file or the inspected checkpoint failed, "
     "the other pictures are done; 2 nothing was done, because the arguments, the paths or the checkpoint cannot be "
-    "used; 130 interrupted, 141 nobody reads the output any more: the finished pictures are kept."
+    "used; 74 the output cannot be written, 130 interrupted, 141 nobody reads the output any more: the finished "
+    "pictures are kept."
 )
 
 
@@ -42,7 +44,9 @@ def main(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except AlloSR2Error as error:
         _complain(str(error))
         return UNUSABLE
@@ -50,8 +54,20 @@ def main(arguments: Sequence[str]) -> int:
         _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
+        _drop_output()
         return NO_READER
+    except OSError as error:
+        if error.filename is not None:
+            _complain(str(error))
+            return UNUSABLE
+        _drop_output()
+        _complain(f"the output could not be written: {error}")
+        return UNWRITABLE
+
+
+def _drop_output() -> None:
+    """Nothing more on standard output; the interpreter flushes at its end what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -88,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         f"(default {precision.AUTO})",
     )
     upscale.add_argument(
-        "--threads", type=types.whole(1), metavar="N", help="processor threads (default: torch decides)"
+        "--threads", type=types.whole(1, 1024), metavar="N", help="processor threads (default: torch decides)"
     )
     upscale.add_argument("--quiet", action="store_true", help="only failures and the exit code")
     upscale.set_defaults(run=_run_upscale)
@@ -140,9 +156,11 @@ def _run_upscale(options: argparse.Namespace) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     checkpoint = options.checkpoint or embedded_path()
+    settings = options_of(options)
+    check_options(settings)
     request = Request(
         inputs=find_inputs(options.source, options.target, options.recursive),
-        settings=options_of(options),
+        settings=settings,
         output=OutputSettings(
             format=options.format,
             quality=options.quality,
@@ -177,4 +195,6 @@ def _upscaler(checkpoint: Checkpoint, transformer: Path | None, vae: Path | None
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"error: {message}\n")
+    with contextlib.suppress(OSError):  # nobody can be told
+        sys.stderr.write(f"error: {one_line(message)}\n")
+        sys.stderr.flush()

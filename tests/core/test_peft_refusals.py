@@ -1,5 +1,7 @@
 """Adapters in peft's form written by hand: what is kept, and what is refused."""
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +62,20 @@ def test_halves_of_two_float_types_become_float32(tmp_path: Path) -> None:
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"init_lora_weights": "pissa_niter_4"}, 'init_lora_weights = "pissa_niter_4"'),
         ({"a_new_feature": {"on": 1}, "use_dora": True}, r'a_new_feature = {"on": 1}, use_dora = true'),
-        ({"r": None}, "whole ranks >= 1 and finite alphas, got r = None"),
+        ({"r": None}, "whole ranks of 1 to 4096 and alphas of at most 1.67772e\\+07, got r = None"),
         ({"r": 0}, "r = 0"),
         ({"r": True}, "r = True"),
-        ({"lora_alpha": float("nan")}, "lora_alpha = nan"),
-        ({"lora_alpha": 10**400}, "lora_alpha = 1000"),
+        ({"lora_alpha": float("nan")}, r"adapter_config\.json: expected finite numbers; got NaN"),
+        ({"lora_alpha": 10**400}, r"expected numbers of at most 40 digits; got 1000"),
+        ({"lora_alpha": 1e308}, r"lora_alpha = 1e\+308"),
+        ({"r": 5000}, "r = 5000"),
         ({"lora_alpha": "4"}, "lora_alpha = '4'"),
         ({"rank_pattern": {"to_q": 1.5}}, "to_q = 1.5"),
         ({"alpha_pattern": {"to_q": None}}, "to_q = None"),
-        ({"alpha_pattern": {"to_(q": 1}}, r"expected a regular expression, got 'to_\(q'"),
+        ({"alpha_pattern": {"to_(q": 1}}, r"expected a regular expression of .*, got 'to_\(q'"),
+        ({"rank_pattern": {"(x+x+)+y": 1}}, r"adapter_config\.json: expected a regular expression .*, got '\(x\+x"),
         ({"alpha_pattern": ["to_q"]}, "expected objects"),
+        ({"target_modules": [[[[]] * 9] * 9] * 9, "use_dora": "x" * 300_000}, 'use_dora = "x*\\.\\.\\.$'),
         ({"use_rslora": "yes"}, "truth value as use_rslora"),
         ({"r": 4}, r"2 of 2 halves differ: .*lora_A \(2, 64\) for \(4, 64\)"),
         ({"rank_pattern": {"attn.to_q": 3}}, r"lora_B \(64, 2\) for \(64, 3\)"),
@@ -106,7 +112,7 @@ def test_reads_what_has_no_part_in_the_result(tmp_path: Path) -> None:
         (pair(Q, rows=192), r"lora_B \(192, 2\) for \(64, 2\)"),
         (pair("single_transformer_blocks.0.proj_mlp"), r"lora_B \(64, 2\) for \(256, 2\)"),
         ({key: tensor * float("nan") for key, tensor in pair(Q).items()}, "NaN or infinite in 2: "),
-        ({key: tensor.double() for key, tensor in pair(Q).items()}, r"2 others: .*\(torch\.float64\)"),
+        ({key: tensor.double() for key, tensor in pair(Q).items()}, r"2 others: .*\(F64\)"),
     ],
 )
 def test_refuses_tensors(tmp_path: Path, tensors: dict[str, Tensor], message: str) -> None:
@@ -166,3 +172,41 @@ def test_the_files_are_left_as_they_are(tmp_path: Path) -> None:
         tensor.zero_()
     assert (folder / "adapter_model.safetensors").read_bytes() == before
     assert load_file(folder / "adapter_model.safetensors").keys() == pair(Q).keys()
+
+
+def test_a_sparse_configuration_of_8_gib_is_not_read(tmp_path: Path) -> None:
+    folder = write(tmp_path, pair(Q))
+    with (folder / "adapter_config.json").open("r+b") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(AlloSR2Error, match=r"adapter_config\.json: expected at most 1048576 bytes; got 8589934592"):
+        read_peft_transformer(folder, FLUX)
+
+
+def test_weights_of_another_shape_are_not_read(tmp_path: Path) -> None:
+    """Sparse: 12 GiB of zeros that would have to be looked through."""
+    folder = write(tmp_path, pair(Q))
+    names = [f"base_model.model.{Q}.lora_{half}.weight" for half in "AB"]
+    size = 6 << 30
+    header = json.dumps(
+        {
+            name: {"dtype": "F32", "shape": [size // 4], "data_offsets": [at * size, (at + 1) * size]}
+            for at, name in enumerate(names)
+        }
+    ).encode()
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 2 * size)
+    started = time.process_time()
+    with pytest.raises(AlloSR2Error, match="2 of 2 halves differ"):
+        read_peft_transformer(folder, FLUX)
+    assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rank"),
+    [("to_q", 3), ("attn.to_q", 3), (r"attn\.to_[qk]", 3), (f"^{Q}$", 3), (".*", 3), ("^to_q", 2), ("o_q", 2)],
+)
+def test_patterns_fit_whole_names_or_their_ends(tmp_path: Path, pattern: str, rank: int) -> None:
+    """As peft has it: the end after a dot, or after ^ the whole name."""
+    folder = write(tmp_path, pair(Q, rank=rank), rank_pattern={pattern: 3})
+    assert len(read_peft_transformer(folder, FLUX)) == 3
