@@ -27,10 +27,14 @@ ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
 def help_line(name: str, option: Option) -> str:
     """A line of a help page's list of inputs."""
     default = DEFAULTS[name]
-    if option.slider is not None:
-        limits = f"{option.slider.least:g} to {option.slider.most:g}, default {option.start(name):g}"
+    if default is None and option.slider is None:
+        limits = "optional"
     else:
-        limits = "optional" if default is None else f"default {'off' if default is False else default}"
+        start = default if option.slider is None else f"{option.start(name):g}"
+        limits = "default" if option.neutral is None else "default and neutral"
+        limits += f" {'off' if start is False else start}"
+        if option.slider is not None:
+            limits = f"{option.slider.least:g} to {option.slider.most:g}, {limits}"
     return f"- **{option.node_name or name}** ({limits}): {option.help_page}"
 
 
