@@ -6,6 +6,7 @@ may be wrapped. Pictures and code stay as they are.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,21 +43,20 @@ def spoken(text: str, say: Say, style: Style) -> str:
 
 def page(text: str, say: Say, style: Style, names: Mapping[str, str]) -> str:
     """A page in another language. names: of inputs and outputs, as the interface shows them there."""
-    return "\n".join(_line(line, say, style, names) for line in _unwrapped(text)) + "\n"
+    return "\n".join(_line(line, say, style, names) for line in _unwrapped(text.rstrip("\n"))) + "\n"
 
 
 def _unwrapped(text: str) -> Iterator[str]:
     """Lines, where each paragraph is one line."""
-    paragraph: list[str] = []
-    for line in (*text.rstrip("\n").split("\n"), ""):
-        if line and not line.startswith(("#", "- ", "|", "![")):
-            paragraph.append(line.strip())
-            continue
-        if paragraph:
-            yield " ".join(paragraph)
-            paragraph.clear()
-        yield line
-    return
+    for is_paragraph, lines in itertools.groupby(text.split("\n"), _is_of_a_paragraph):
+        if is_paragraph:
+            yield " ".join(lines)
+        else:
+            yield from lines
+
+
+def _is_of_a_paragraph(line: str) -> bool:
+    return bool(line) and not line.startswith(("#", "- ", "|", "!["))
 
 
 def _line(line: str, say: Say, style: Style, names: Mapping[str, str]) -> str:

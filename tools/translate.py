@@ -21,15 +21,15 @@ TABLES = Path(__file__).with_name("translations")
 DOCS = ROOT / "web" / "docs"
 STYLES = {
     "zh": Style(between="", limits="（{}）", colon="："),
-    "ja": Style(between="", limits="（{}）", colon="："),
+    "ja": Style(between="", limits="（{}）", colon=": "),
 }
 """The languages, by ComfyUI's names for them."""
 Texts = dict[str, Any]
 """nodeDefs.json: node -> display_name, description, inputs, outputs."""
 _NOT_IN_MESSAGES = re.compile(r"[{}|@]")
 """What the front end's messages give a meaning of their own."""
-_KEPT = re.compile(r"\d+(?:\.\d+)?|`[^`]+`")
-"""What a translation says as the English does: numbers and code."""
+_KEPT = re.compile(r"(?<![A-Za-z\d.])\d+(?:\.\d+)?|`[^`]+`")
+"""What a translation says as the English does: numbers (none in names like fp32 or FLUX.1) and code."""
 
 
 class TranslationError(ValueError):
