@@ -76,7 +76,7 @@ class TiledDecode(Node):
             layout, pictures = Layout.plain(height, width), torch.empty(samples.shape[0], height, width, 3)
             decode = decoder(vae, samples, layout, tile=tile, exact=mode == "exact")
             for z, picture in zip(samples.split(1), pictures, strict=True):
-                decode(z, picture)
+                decode(z, picture, None)
             return io.NodeOutput(pictures)
         origin, numbers = origin_of(latent, down)
         target, layout = origin.target, origin.target.layout
@@ -86,7 +86,7 @@ class TiledDecode(Node):
             if realism != 1.0:
                 z = z.clone()
                 toward(origin.start[number : number + 1].to(z), z, realism)
-            decode(z, picture)
+            decode(z, picture, target.source[number : number + 1])
             settle(picture, target.item(number), color, stop_if_cancelled)
         work = origin.work
         text = f"{sizes(layout)}\n{work.words}\nstep {seconds(work.seconds)}, decode {seconds(clock.seconds)}"

@@ -41,7 +41,7 @@ class Template:
     note_pos: tuple[int, int] = (-420, 60)
     note_size: tuple[int, int] = (380, 400)
     zoom: float = 0.8
-    offset: tuple[int, int] = (460, 60)
+    offset: tuple[int, int] = (520, 60)
 
     @property
     def note(self) -> str:
@@ -104,8 +104,8 @@ FULL = Template(
         9: Node("ImageStitch", (760, 610), (320, 150), {"image1": Output(8), "image2": Output(5), "spacing_width": 8}),
         10: Node("PreviewImage", (1140, 320), (300, 300), {"images": Output(9)}, "Before, after"),
     },
-    zoom=0.65,
-    offset=(480, 120),
+    zoom=0.6,
+    offset=(560, 120),
 )
 FOLDER = Template(
     "allosr2_folder",
@@ -203,8 +203,8 @@ FLUX = Template(
         6: Node("TiledDecode", (1160, 60), (300, 200), {"vae": Output(4, 1), "latent": Output(5), "color": "wavelet"}),
         7: _save(Output(6), (1520, 60), "allosr2_flux"),
     },
-    zoom=0.65,
-    offset=(480, 120),
+    zoom=0.6,
+    offset=(560, 120),
 )
 STOCK = Template(
     "allosr2_stock_sampler",
@@ -244,7 +244,7 @@ STOCK = Template(
         12: Node("VAEDecode", (1140, 490), (260, 60), {"samples": Output(11), "vae": Output(2, 1)}),
         13: _save(Output(12), (1480, 60), "allosr2_stock"),
     },
-    zoom=0.65,
-    offset=(480, 120),
+    zoom=0.6,
+    offset=(560, 120),
 )
 TEMPLATES = (QUICK, FULL, FOLDER, MASK, TRANSPARENT, LARGE, VIDEO, FLUX, STOCK)

@@ -79,8 +79,8 @@ def quarters(picture: Image.Image) -> list[Image.Image]:
 
 def write_video(picture: Image.Image, path: Path) -> Image.Image:
     """A short clip that moves over a picture; its first frame."""
-    width, height = picture.width // 2 // 2 * 2, picture.height // 2 // 2 * 2
-    frames = [picture.crop((2 * n, n, 2 * n + width, n + height)) for n in range(FRAMES)]
+    width, height = (side // 2 * 2 - 4 * FRAMES for side in picture.size)
+    frames = [picture.crop((2 * n, 2 * n, 2 * n + width, 2 * n + height)) for n in range(FRAMES)]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 8_000_000
@@ -102,14 +102,21 @@ def _picture(name: str, before: Image.Image, result: WorkflowResult) -> Image.Im
     if name.endswith("mask"):
         return _square(pictures[0])
     if name.endswith("transparent"):
-        return _square(_on_checks(pictures[0]))
-    return thumbnail(before, pictures[0])
+        return _square(_on_checks(_reduced(pictures[0])))
+    return thumbnail(before, _reduced(pictures[0]))
 
 
 def _square(picture: Image.Image) -> Image.Image:
     side = min(SIDE, *picture.size)
     x, y = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.crop((x, y, x + side, y + side))
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    """A large result, or one whose outline counts, with its shorter side as large as two thumbnails or one."""
+    side = SIDE if picture.mode == "RGBA" else min(2 * SIDE, *picture.size)
+    width, height = (size * side // min(picture.size) for size in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _grid(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -4,6 +4,7 @@ files            checkpoints in the host's model folders
 execution        what a running node tells the host: progress, cancelling, blocking
 memory           free memory, a VAE loaded with room to work, less at a time when memory runs out
 model            a MODEL as a velocity, and the one step on it
+preview          a small picture of a result while it is decoded
 vae              a VAE as encoder and decoder of the core
 kl_autoencoder   whole pictures through a KL autoencoder that does not fit the device
 patches          weight patches, every one counted

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import time
+from typing import TYPE_CHECKING
+
 import comfy.utils
 from comfy.model_management import throw_exception_if_processing_interrupted as stop_if_cancelled
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
+if TYPE_CHECKING:
+    from .preview import Preview
+
 __all__ = ["ExecutionBlocker", "GraphBuilder", "Ticker", "number_in_list", "show_text", "stop_if_cancelled"]
 
 
+PREVIEW_EVERY = 0.5
+"""Seconds between two previews, at least: each is a picture that is packed and sent."""
+
+
 class Ticker:
-    """Called once per tile: stops when the user cancelled, then moves the node's progress bar on."""
+    """Called once per tile: stops when the user cancelled, then moves the node's progress bar on.
+
+    With a preview the node also shows that.
+    """
 
     def __init__(self, total: int) -> None:
-        self._bar = comfy.utils.ProgressBar(total)
+        self._bar, self._done, self._shown = comfy.utils.ProgressBar(total), 0, -math.inf
+        self.preview: Preview | None = None
 
     def __call__(self) -> None:
         stop_if_cancelled()
-        self._bar.update(1)
+        self._done += 1
+        now, picture = time.monotonic(), None
+        if self.preview is not None and now - self._shown >= PREVIEW_EVERY:
+            picture, self._shown = self.preview.image(), now
+        self._bar.update_absolute(self._done, preview=picture)
 
 
 def number_in_list() -> int:

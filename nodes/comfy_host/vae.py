@@ -18,6 +18,7 @@ from . import kl_autoencoder
 from .execution import Ticker, stop_if_cancelled
 from .memory import free_memory, load_vae, retry_on_oom
 from .patches import add_patches_strictly
+from .preview import Both, Preview
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -98,8 +99,10 @@ def encode_ticks(layout: Layout, config: AlloSR2Config) -> int:
 
 def decoder(
     vae: VAE, latent_BChw: Tensor, layout: Layout, *, tile: int, exact: bool
-) -> Callable[[Tensor, Tensor], None]:
+) -> Callable[[Tensor, Tensor, Tensor | None], None]:
     """A function of raw latents [1, C, h, w] and a result [H, W, 3 or 4] that decodes one picture into the other.
+
+    With the input [1, h, w, 3] as a third value the node shows the picture as its tiles are done; see `preview.py`.
 
     latent: all pictures that will be decoded; one progress bar counts them. tile: px, 0 = automatic. exact: a local
     decoder (the embedded checkpoint's) is tiled with real surroundings, so that the result is that of one pass over the
@@ -111,7 +114,7 @@ def decoder(
     if exact and backend.decoder_radius is None:
         whole = Ticker(batch)
 
-        def decode_whole(z: Tensor, result: Tensor) -> None:
+        def decode_whole(z: Tensor, result: Tensor, source: Tensor | None) -> None:
             _put(kl_autoencoder.decode(vae, z, stop_if_cancelled), result, layout)
             whole()
 
@@ -124,14 +127,18 @@ def decoder(
     count = exact_tile_count(height, width, cells) if exact else tile_count(height, width, cells, shared)
     tick = Ticker(batch * count)
 
-    def decode_exactly(z: Tensor, result: Tensor) -> None:
+    def decode_exactly(z: Tensor, result: Tensor, source: Tensor | None) -> None:
+        tick.preview = None if source is None else Preview(source, layout)
+
         def attempt(tile: int) -> None:
             sink, side = pipeline.sink_into(result, layout), max(1, tile // down)
+            if tick.preview is not None:
+                sink = Both(sink, tick.preview)
             pipeline.decode(backend, layout, window_of(z), sink, down=down, side=side, tick=tick)
 
         retry_on_oom(attempt, tile, SMALLEST_TILE)
 
-    def decode_blended(z: Tensor, result: Tensor) -> None:
+    def decode_blended(z: Tensor, result: Tensor, source: Tensor | None) -> None:
         pixels_1CHW = tiled_apply(backend.decode, z, cells, shared, scale_out=down, tick=tick)
         pipeline.check_finite(pixels_1CHW, "the decoder's output")
         _put(vae.process_output(pixels_1CHW).movedim(1, -1), result, layout)

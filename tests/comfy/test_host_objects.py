@@ -70,6 +70,9 @@ def test_memory_estimates_are_set(found: dict[str, Any]) -> None:
 
 
 def test_every_bar_ends_at_its_total(found: dict[str, Any]) -> None:
-    """With tiles smaller than the checkpoint's: encoding has the checkpoint's tiles, the flow those asked for."""
-    assert len(found["progress"]) == 2
-    assert all(ticks == total > 2 for ticks, total in found["progress"])
+    """With tiles smaller than the checkpoint's: encoding has the checkpoint's tiles, the flow those asked for.
+
+    The SNR head takes part: two pictures tick more often than their encodes.
+    """
+    estimate, step, decode = found["progress"]
+    assert all(ticks == total > 2 for ticks, total in (estimate, step, decode))

@@ -1,5 +1,6 @@
 """AlloSR2 Upscale: the picture of the four nodes, and nothing done twice."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from comfy_server import ComfyServer, WorkflowError, WorkflowResult
 from events import watch
 from PIL import Image
 from workflows import Workflow, example, with_node, without_t
+
+from allosr2_core.checkpoint.format import EMBEDDED_NAME
 
 SMALL = "small.safetensors"
 TOLERANCE = 1  # of 255
@@ -105,6 +108,16 @@ def test_what_was_done_stands_on_the_node(server: ComfyServer) -> None:
     assert " is rebuilt" in text and "decode" in text
     shown = [data["output"]["text"] for data in events.of("executed") if "text" in (data["output"] or {})]
     assert shown[-1] == [text]
+
+
+def test_the_node_shows_the_picture_while_it_is_decoded(server: ComfyServer) -> None:
+    """The tiles that are done, in the enlarged input."""
+    server.forget()
+    ((node, file), *_) = watch(server, quick("wide.png", checkpoint=EMBEDDED_NAME)).previews
+    shown = Image.open(io.BytesIO(file))
+    assert node == NODE and shown.size == (300, 180)
+    plain = Image.open(server.input / "wide.png").resize(shown.size)
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(plain)).mean() < 20
 
 
 def test_a_smaller_result_says_so(server: ComfyServer) -> None:

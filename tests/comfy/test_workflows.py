@@ -1,49 +1,125 @@
-"""The example workflows, run by comfy-cli as a user would, give the picture of the command line."""
+"""The example workflows run, and give the picture of the command line."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
+import torch
 from comfy_server import ComfyServer
 from PIL import Image
-from workflows import API_WORKFLOW, REPOSITORY, UI_WORKFLOW
+from template_list import PICTURE, TEMPLATES
+from template_pictures import place_inputs
+from templates import FOLDER, texts
+from workflows import API_WORKFLOW, QUICK_WORKFLOW, REPOSITORY, UI_WORKFLOW
+
+from allosr2_core.image.geometry import resize_bicubic
 
 TOLERANCE = 2  # of 255
 COMFY = Path(sys.executable).with_name("comfy")
+SIZE = (96, 64)
+"""Of the picture that templates are run on."""
+RESULTS: dict[str, tuple[int, tuple[int, int], str]] = {
+    "allosr2_quick": (1, (384, 256), "RGB"),
+    "allosr2_upscale": (1, (384, 256), "RGB"),
+    "allosr2_stock_sampler": (1, (384, 256), "RGB"),
+    "allosr2_mask": (1, (384, 256), "RGB"),
+    "allosr2_transparent": (1, (384, 256), "RGBA"),
+    "allosr2_4k": (1, (200, 133), "RGB"),
+    "allosr2_folder": (4, (192, 128), "RGB"),
+}
+"""How many pictures a template saves, their size and their channels."""
+LATER = {"allosr2_video", "allosr2_flux"}
+"""Templates with a test of their own; the one with FLUX.1 runs in test_golden.py."""
+
+
+@pytest.fixture(scope="module")
+def source(server: ComfyServer) -> Image.Image:
+    return Image.open(server.input / "wide.png").resize(SIZE)
+
+
+def run(server: ComfyServer, name: str, source: Image.Image) -> tuple[Image.Image, tuple[Path, ...]]:
+    """The API form of a template on a small picture: what went in, and the files that came out."""
+    workflow: dict[str, Any] = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in workflow.values():
+        if node["inputs"].get("long_edge") == 3840 and node["inputs"].get("size_by") == "long edge":
+            node["inputs"]["long_edge"] = 200
+    return place_inputs(workflow, source, server.input), server.run(workflow).images
+
+
+def test_all_forms_are_those_of_the_list(server: ComfyServer) -> None:
+    """`python tools/templates.py` writes them."""
+    wanted = texts(server.object_info)
+    assert {path for path in FOLDER.rglob("*.json")} == set(wanted)
+    for path, text in wanted.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is another one: python tools/templates.py"
+    assert {path.stem for path in FOLDER.glob("*.jpg")} == {template.name for template in TEMPLATES}
+
+
+def test_nothing_is_missing_when_a_template_is_opened(comfyui_root: Path) -> None:
+    assert (comfyui_root / "input" / PICTURE).is_file()
+    for template in TEMPLATES:
+        assert all(node.inputs["image"] == PICTURE for node in template.nodes.values() if node.kind == "LoadImage")
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
+def test_everything_is_on_a_small_screen(template: Any) -> None:
+    """Of 1600 x 900 px, without the bars at the left and at the top."""
+    places = [(node.pos, node.size) for node in template.nodes.values()] + [(template.note_pos, template.note_size)]
+    for axis, (first, last) in enumerate(((70, 1600), (60, 900))):
+        for pos, size in places:
+            ends = [(at + template.offset[axis]) * template.zoom for at in (pos[axis], pos[axis] + size[axis])]
+            assert first <= ends[0] and ends[1] <= last
+
+
+def test_every_template_is_run() -> None:
+    assert RESULTS.keys() | LATER == {template.name for template in TEMPLATES}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_template_gives_its_pictures(server: ComfyServer, source: Image.Image, name: str) -> None:
+    before, images = run(server, name, source)
+    count, size, mode = RESULTS[name]
+    assert len(images) == count
+    pictures = [Image.open(path) for path in images]
+    assert all((picture.size, picture.mode) == (size, mode) for picture in pictures)
+    if name == "allosr2_mask":
+        values = torch.from_numpy(np.array(before)).float()[None] / 255.0
+        plain = (resize_bicubic(values, *reversed(size))[0] * 255.0).round().numpy().astype(int)
+        left = np.abs(np.asarray(pictures[0]).astype(int) - plain)[:, : size[0] // 2 - 4]
+        assert left.max() <= 2
+
+
+def test_a_video_keeps_its_frames(server: ComfyServer, source: Image.Image) -> None:
+    before, (path,) = run(server, "allosr2_video", source)
+    with av.open(str(path)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    assert len(frames) == 6 and {frame.size for frame in frames} == {(2 * before.width, 2 * before.height)}
 
 
 @pytest.fixture(scope="module")
 def picture(server: ComfyServer) -> Path:
     """A photograph under the name the example workflows use."""
-    target = server.input / "input.jpg"
-    Image.open(server.input / "wide.png").save(target, quality=70)
+    target = server.input / PICTURE
+    Image.open(server.input / "wide.png").save(target)
     return target
 
 
 @pytest.fixture(scope="module")
-def as_read(server: ComfyServer, picture: Path) -> Path:
-    """The photograph as the host reads it, without loss: hosts decode JPEG with Pillow or with FFmpeg."""
-    graph = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": picture.name}},
-        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "as-read"}},
-    }
-    (path,) = server.run(graph).images
-    return path
-
-
-@pytest.fixture(scope="module")
-def expected(as_read: Path, shipped: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+def expected(picture: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     """What `python -m allosr2_core upscale` makes of it."""
     target = tmp_path_factory.mktemp("cli") / "out.png"
-    command = [sys.executable, "-m", "allosr2_core", "upscale", str(as_read), str(target), "--dtype", "fp32"]
+    command = [sys.executable, "-m", "allosr2_core", "upscale", str(picture), str(target), "--dtype", "fp32"]
     subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True, timeout=120)
     return np.asarray(Image.open(target)).astype(int)
 
 
-@pytest.mark.parametrize("workflow", [API_WORKFLOW, UI_WORKFLOW], ids=["api", "ui"])
+@pytest.mark.parametrize("workflow", [API_WORKFLOW, UI_WORKFLOW, QUICK_WORKFLOW], ids=["api", "ui", "quick"])
 def test_comfy_run_gives_the_command_lines_picture(
     server: ComfyServer, expected: np.ndarray, workflow: Path, tmp_path: Path
 ) -> None:

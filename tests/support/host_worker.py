@@ -63,6 +63,7 @@ def progress_of_the_nodes(model: object, vae: object, spec: object) -> list[list
     """[ticks, total] of each bar when a picture goes through the nodes in tiles smaller than the checkpoint's."""
     import comfy.utils
     from allosr2_pack.nodes.one_step_upscale import AlloSR2OneStepUpscale
+    from allosr2_pack.nodes.snr_timestep import SNRTimestepEstimate
     from allosr2_pack.nodes.tiled_decode import TiledDecode
 
     bars: list[list[int]] = []
@@ -76,6 +77,7 @@ def progress_of_the_nodes(model: object, vae: object, spec: object) -> list[list
     try:
         given = {"size_by": "scale", "scale": 4.0, "long_edge": 3840, "tile": 64, "overlap": 16}
         image = torch.rand(2, 50, 40, 3, generator=torch.Generator().manual_seed(5))
+        SNRTimestepEstimate.execute(image, vae, spec, "predicted", 0.2)
         (latent,) = AlloSR2OneStepUpscale.execute(model, vae, spec, image, **given).result
         TiledDecode.execute(vae, latent, realism=1.0, color="none", tile=64, mode="exact")
     finally:

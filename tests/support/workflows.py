@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 API_WORKFLOW = REPOSITORY / "example_workflows" / "api" / "allosr2_upscale.json"
 STOCK_WORKFLOW = REPOSITORY / "example_workflows" / "api" / "allosr2_stock_sampler.json"
 UI_WORKFLOW = REPOSITORY / "example_workflows" / "allosr2_upscale.json"
+QUICK_WORKFLOW = REPOSITORY / "example_workflows" / "allosr2_quick.json"
 IMAGE, LOADER, ESTIMATE, UPSCALE, DECODE, SAVE = "1", "2", "3", "4", "5", "6"  # node ids of the API workflow
 
 Workflow = dict[str, dict[str, Any]]
