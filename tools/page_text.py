@@ -17,6 +17,8 @@ _END_OF_SENTENCE = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!\.\.\.)\s+")
 _INPUT = re.compile(r"^\*\*(?P<name>[^*]+)\*\*(?: \((?P<limits>[^)]+)\))?: (?P<text>.+)$")
 _MESSAGE = re.compile(r"^(?P<messages>(?:`[^`]+`(?:, )?)+): (?P<text>[A-Z].+)$")
 _PICTURE = re.compile(r"^!\[(?P<text>[^\]]*)\]\((?P<path>[^)]+)\)$")
+_FIGURE = re.compile(r"^[\d.,x ]+ ?(?:s|MB|GB|MiB|GiB|px|%)?$")
+"""A cell of a table that is the same in every language."""
 _RULE = re.compile(r"^\|[-:| ]+\|$")
 
 
@@ -68,8 +70,9 @@ def _line(line: str, say: Say, style: Style, names: Mapping[str, str]) -> str:
     if line.startswith("- "):
         return f"- {_entry(line[2:], say, style, names)}"
     if line.startswith("|"):
-        cells = (spoken(cell.strip(), say, style) for cell in line.strip("|").split("|"))
-        return f"| {' | '.join(cells)} |"
+        cells = (cell.strip() for cell in line.strip("|").split("|"))
+        said = (cell if not cell or _FIGURE.match(cell) else spoken(cell, say, style) for cell in cells)
+        return f"| {' | '.join(said)} |"
     if picture := _PICTURE.match(line):
         return f"![{say(picture['text'])}]({picture['path']})"
     return _entry(line, say, style, names)

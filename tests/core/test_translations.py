@@ -35,12 +35,12 @@ def test_sentences_end_at_full_stops_alone() -> None:
 def test_a_page_keeps_its_form() -> None:
     text = (
         "# Title\n\nOne sentence,\nwrapped. Another.\n\n![a cat](cat.jpg)\n\n- **scale** (1 to 8): Words. More.\n"
-        "- `went wrong: ...`, `or so`: Try again.\n\n| a | b |\n|---|---|\n| c d. | e. f |\n"
+        "- `went wrong: ...`, `or so`: Try again.\n\n| a | b |\n|---|---|\n| c d. | e. f |\n| 3.5 s | 600 x 400 px |\n"
     )
     said = page(text, shout, Style(between="", limits="[{}]", colon=";"), {"scale": "GROSS"})
     assert said == (
         "# TITLE\n\nONE SENTENCE, WRAPPED.ANOTHER.\n\n![A CAT](cat.jpg)\n\n- **GROSS** `scale`[1 TO 8];WORDS.MORE.\n"
-        "- `went wrong: ...`, `or so`;TRY AGAIN.\n\n| A | B |\n|---|---|\n| C D. | E.F |\n"
+        "- `went wrong: ...`, `or so`;TRY AGAIN.\n\n| A | B |\n|---|---|\n| C D. | E.F |\n| 3.5 s | 600 x 400 px |\n"
     )
 
 
