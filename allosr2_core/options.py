@@ -121,6 +121,7 @@ class UpscaleOptions:
             meaning="How many times larger each side becomes, rounded to whole pixels.",
             node_note="The picture is restored at the factor the checkpoint was trained for, 4, and then brought to "
             "this one.",
+            details="Below 4 it takes the time and memory of 4. Above 4 nothing is invented beyond the 4x picture.",
             least=0.0,
             above=True,
             slider=Slider(1.0, 8.0, 0.01),
@@ -143,6 +144,7 @@ class UpscaleOptions:
             meaning="Time t* to start from, 0..1: lower stays closer to the input.",
             node_note="Usually from SNR Timestep Estimate. Unconnected: each picture gets its own by the checkpoint's "
             "recommended method.",
+            details="Higher rebuilds more.",
             command_note="Or 'predicted' from each picture, 'calibrated' for the checkpoint's average (default: what "
             "the checkpoint recommends).",
             least=0.0,
@@ -157,7 +159,7 @@ class UpscaleOptions:
         Option(
             meaning="How far to go from the enlarged input (0) to the model's picture (1, as trained). Above 1 "
             "exaggerates.",
-            details="If faces or letters change too much, lower it.",
+            details="If faces or letters change too much, lower it. Below 1 some of the input's noise stays.",
             least=0.0,
             neutral=1.0,
             slider=Slider(0.0, 2.0, 0.05),
@@ -196,6 +198,7 @@ class UpscaleOptions:
         Option(
             meaning="Give the result the colours of the input, once over the whole picture. "
             + " ".join(f"{name}: {what}." for name, what in COLOR_METHODS.items()),
+            details="wavelet follows the input's colours from place to place, the other two only as a whole.",
             neutral="none",
             choices=tuple(COLOR_METHODS),
         ),

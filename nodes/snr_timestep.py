@@ -85,7 +85,7 @@ class SNRTimestepEstimate(Node):
                 io.Image.Output(
                     "map",
                     display_name="map",
-                    tooltip="Where the picture is degraded: brighter is worse. It has the picture's size.",
+                    tooltip="Where much has to be rebuilt: brighter is more. It has the picture's size.",
                 ),
             ],
         )

@@ -1,12 +1,14 @@
 """What the front end is told about the nodes: sockets, tooltips, help pages, translations."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from comfy_server import ComfyServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "web" / "docs"
 WORDS = ("restore", "super resolution", "upscale", "enhance", "denoise", "sharpen")
 SIZE = ["size_by", "scale", "long_edge"]
 SOCKETS = {
@@ -59,16 +61,32 @@ def test_embedded_checkpoint_comes_first(server: ComfyServer, node_id: str) -> N
     assert "small.safetensors" in choices
 
 
+@pytest.mark.parametrize("language", ["", "/zh", "/ja"])
 @pytest.mark.parametrize("node_id", SOCKETS)
-def test_help_page_is_served_and_explains_every_input(server: ComfyServer, node_id: str) -> None:
-    status, body = server.request("GET", f"/extensions/allosr2/docs/{node_id}.md")
+def test_help_page_is_served_and_explains_every_input(server: ComfyServer, node_id: str, language: str) -> None:
+    """Where the front end looks: for the locale's page, then for the English one; for pictures beside the latter."""
+    status, body = server.request("GET", f"/extensions/allosr2/docs/{node_id}{language}.md")
     assert status == 200
     page = body.decode()
     for name in (*SOCKETS[node_id][0], *SOCKETS[node_id][1]):
-        assert f"**{name}**" in page, f"{node_id}.md does not explain {name}"
+        explained = (f"\n- **{name}**", f"** `{name}`")
+        assert any(form in page for form in explained), f"{node_id}{language}.md does not explain {name}"
+    for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page):
+        assert server.request("GET", f"/extensions/allosr2/docs/{picture}")[0] == 200
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("node_id", SOCKETS)
+def test_help_page_has_the_ranges_of_the_sliders(server: ComfyServer, node_id: str) -> None:
+    info, page = server.object_info(node_id)["input"], (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
+    for name, (kind, options) in {**info["required"], **info.get("optional", {})}.items():
+        if kind in ("INT", "FLOAT") and "max" in options:
+            least, most, start = (f"{options[key]:g}" for key in ("min", "max", "default"))
+            limits = f"from {least}" if options["max"] == 2**31 - 1 else f"{least} to {most}"
+            forms = [f"- **{name}** ({limits}, {word} {start}): " for word in ("default", "default and neutral")]
+            assert any(form in page for form in forms), f"{node_id}.md: expected {forms[0]}"
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "ja"])
 def test_translations_cover_every_input(server: ComfyServer, language: str) -> None:
     translations = json.loads((REPOSITORY / "locales" / language / "nodeDefs.json").read_text())
     assert set(translations) == set(SOCKETS)
@@ -78,7 +96,7 @@ def test_translations_cover_every_input(server: ComfyServer, language: str) -> N
         assert list(entry["inputs"]) == required + optional
         assert all(texts["name"] and texts["tooltip"] for texts in entry["inputs"].values())
         assert list(entry["outputs"]) == [str(i) for i in range(len(outputs))]
-    assert language in server.get("/i18n")
+    assert server.get("/i18n")[language]["nodeDefs"].items() >= translations.items()
 
 
 def test_english_texts_are_those_of_the_schemas(server: ComfyServer) -> None:

@@ -86,7 +86,7 @@ def test_help_pages_and_english_texts_are_made_from_the_options() -> None:
 
 def test_a_page_that_says_something_else_is_seen() -> None:
     page = (help_pages.ROOT / "web" / "docs" / "TiledDecode.md").read_text(encoding="utf-8")
-    changed = page.replace("- **color** (default none)", "- **color** (default lab)")
+    changed = page.replace("- **color** (default and neutral none)", "- **color** (default lab)")
     assert changed != page and help_pages.help_page("TiledDecode", changed) == page
     with pytest.raises(ValueError, match="expected one line for color; got 0"):
         help_pages.help_page("TiledDecode", page.replace("**color**", "**colour**"))
