@@ -65,8 +65,11 @@ def resize_bicubic(image_BHWC: torch.Tensor, height: int, width: int) -> torch.T
     image_BHWC = image_BHWC.float()
     if (height, width) != (old_height, old_width):
         shrinks = height < old_height or width < old_width
+        image_BCHW = image_BHWC.movedim(-1, 1)
+        if shrinks and width == 1:  # torch 2 mixes up rows and channels of a channels-last picture there
+            image_BCHW = image_BCHW.contiguous()
         image_BCHW = functional.interpolate(
-            image_BHWC.movedim(-1, 1), size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
+            image_BCHW, size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
         )
         image_BHWC = image_BCHW.movedim(1, -1)
     return image_BHWC.clamp(0.0, 1.0).contiguous()
