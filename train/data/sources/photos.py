@@ -26,8 +26,8 @@ from typing import Any
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 from train.data.sources.archives import CONTAINER_SUFFIXES, IMAGE_SUFFIXES, embedded_images, read_package
-from train.data.sources.packages import Package, fetch_packages
 from train.data.sources.credits import UNKNOWN, Statement, find_statement, is_credit_file
+from train.data.sources.packages import Package, fetch_packages
 
 log = logging.getLogger(__name__)
 
