@@ -34,9 +34,11 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# About twelve hours on two cores. Every step resumes where it stopped when the command is run again.
+# About twelve hours on two cores. Every step resumes where it stopped when the command is run again; the checkpoint
+# is written into the run's folder.
 train-mini: $(VENV)/.ready
 	$(BIN)/python -m train photos
+	$(BIN)/python -m train drawings --for $(CONFIG)
 	$(BIN)/python -m train autoencoder --config $(CONFIG)
 	$(BIN)/python -m train prior --config $(CONFIG)
 	$(BIN)/python -m train sr --config $(CONFIG)

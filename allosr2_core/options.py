@@ -172,7 +172,9 @@ class UpscaleOptions:
             "recommends.",
             node_note="Where memory runs out, half of that. Smaller saves memory; larger lets it see more of the "
             "picture.",
-            details="The embedded checkpoint takes pieces up to a quarter larger where fewer then do.",
+            details="The embedded checkpoint takes pieces up to a quarter larger where fewer then do. A piece knows "
+            "nothing beyond its edge, so another size gives another picture, without visible seams: at 800 px 42 to 49 "
+            "dB from that of one piece.",
             least=0,
             neutral=0,
             unit="PX",

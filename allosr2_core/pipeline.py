@@ -28,11 +28,12 @@ from .image.alpha import fill_hidden
 from .image.color import check_method
 from .image.geometry import resize_bicubic, split_alpha
 from .image.resample import Placed, Resampled
+from .image.values import check_image
 from .layout import Layout, count_ticks, decode_cells, flow_plan, tile_cells
 from .lent_memory import Receding, lend
 from .networks.autoencoders import Autoencoder
 from .networks.registry import VelocityNetwork
-from .options import DEFAULT_OVERLAP, UpscaleOptions
+from .options import DEFAULT_OVERLAP, OPTIONS, T_WORDS, UpscaleOptions
 from .options import check as check_option
 from .precision import computed_in
 from .snr import SNRHead, log_rho
@@ -42,6 +43,7 @@ from .tiling.exact import Tick, Window, exact_tiles, window_of
 
 PLAIN = UpscaleOptions()
 """Everything as trained, four times larger."""
+MOST_REALISM = 100.0
 Sink = Placed | Resampled
 """Where decoded pieces go: into a result of the restored picture's size, or of another."""
 
@@ -71,10 +73,11 @@ def prepare(
     """Images [B, H, W, 1, 3 or 4] in [0, 1] and the size of their results, as the other parts take them: in fp32.
 
     Image and mask may have any floating-point type. The result is exactly round(H scale) x round(W scale), or has the
-    long edge. mask: see `finish.Target`. Raises AlloSR2Error for NaN pixels, impossible sizes, unfit masks.
+    long edge. mask: see `finish.Target`. Raises AlloSR2Error for images that `check_image` refuses, impossible sizes,
+    unfit masks; the sizes are checked before anything is made.
     """
-    if not bool(torch.isfinite(image).all()):
-        raise AlloSR2Error("expected an image of finite pixels in 0..1; it has NaN or infinite values")
+    check_image(image)
+    Layout.of(image.shape[1], image.shape[2], config, scale=scale, long_edge=long_edge)
     rgb, alpha = split_alpha(image.float())
     layout = Layout.of(rgb.shape[1], rgb.shape[2], config, scale=scale, long_edge=long_edge)
     filled = rgb if alpha is None else fill_hidden(rgb, alpha)
@@ -128,7 +131,7 @@ def step(
     memory for the result. shifted: the step is also taken on a grid shifted by half a patch of the network, and both
     are averaged: twice the work, against patterns that lie on the grid. Non-finite results raise, with what to try.
     """
-    check_option("realism", realism)
+    check_realism(realism)
     if t.numel() not in (1, z_lr.shape[0]):
         raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
@@ -182,8 +185,9 @@ def decode(
     for rows, cols, pixels in exact_tiles(backend.decode, window, *cells, side, radius, down, tick):
         check_finite(pixels, "the decoder's output")
         piece = (pixels[0].movedim(0, -1).float() * 0.5 + 0.5).clamp(0.0, 1.0)
-        within = max(0, layout.restored_height - rows.start), max(0, layout.restored_width - cols.start)
-        sink.put(rows.start, cols.start, piece[: within[0], : within[1]])
+        within = layout.restored_height - rows.start, layout.restored_width - cols.start
+        if min(within) > 0:  # small tiles may lie in the padding as a whole
+            sink.put(rows.start, cols.start, piece[: within[0], : within[1]])
 
 
 def finish(
@@ -214,6 +218,25 @@ def check_finite(x: Tensor, what: str) -> None:
 def _tile_and_context(cells: int, radius: int | None, whole: int) -> tuple[int, int]:
     """Side of a tile and the context it needs, in latent cells: a picture of `whole` cells where that has no bound."""
     return (whole, 0) if radius is None else (cells, radius)
+
+
+def check_realism(value: float) -> None:
+    """AlloSR2Error for one out of its range, or so large that nothing of a picture is left."""
+    check_option("realism", value)
+    if value > MOST_REALISM:
+        raise AlloSR2Error(f"expected realism to be a number of at most {MOST_REALISM:g}; got {value:g}")
+
+
+def check_options(options: UpscaleOptions) -> None:
+    """AlloSR2Error for a value out of its option's range, whichever part would come to it."""
+    check_method(options.color)
+    if isinstance(options.t, str) and options.t not in T_WORDS:
+        raise AlloSR2Error(f"expected t to be a number or one of {', '.join(T_WORDS)}; got {options.t!r}")
+    for name in OPTIONS:
+        value = getattr(options, name)
+        if isinstance(value, (int, float)):
+            check_option(name, value)
+    check_realism(options.realism)
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -292,7 +315,6 @@ class Pipeline:
         )
         return cls(config=config, backend=backend, head=head, dtype=computed_in(network.adapted), device=device)
 
-    @torch.inference_mode()
     def upscale(
         self,
         image: Tensor,
@@ -301,17 +323,24 @@ class Pipeline:
         mask: Tensor | None = None,
         tick: Tick | None = None,
     ) -> Tensor:
-        """Image [B, H, W, 3 or 4] in [0, 1] -> enlarged image, item by item.
+        """Image [B, H, W, 1, 3 or 4] in [0, 1] -> enlarged image, float32, item by item.
 
-        mask: [1 or B, H, W], see `finish.Target`.
+        mask: [1 or B, H, W], see `finish.Target`. The result is an ordinary tensor that gradients may be taken of, none
+        of which reach the image. Raises AlloSR2Error for options out of their range and as `prepare` does.
         """
-        check_option("realism", options.realism)
-        check_method(options.color)
-        config, backend, tile = self.config, self.backend, options.tile
+        check_options(options)
+        with torch.inference_mode():
+            targets = prepare(image, self.config, **options.size, mask=mask)
+        out = targets.empty(image.shape[0])
+        with torch.inference_mode():
+            self._fill(out, targets, options, tick)
+        return out
+
+    def _fill(self, out: Tensor, targets: Target, options: UpscaleOptions, tick: Tick | None) -> None:
+        """The results of all items, into memory made outside of inference mode."""
+        config, backend, tile, layout = self.config, self.backend, options.tile, targets.layout
         method, manual = self._method(options.t)
-        targets = prepare(image, config, **options.size, mask=mask)
-        layout, out = targets.layout, targets.empty(image.shape[0])
-        for number in range(image.shape[0]):
+        for number in range(out.shape[0]):
             target, result = targets.item(number), out[number]
             z_hr, z_lr, *features = self._latents(layout, result)
             encode(backend, config, layout, target.window(), tile=tile, tick=tick, out=z_lr)
@@ -330,7 +359,6 @@ class Pipeline:
                 window = sink.window
             decode(backend, layout, window, sink, down=down, side=side, tick=tick)
             settle(result, target, options.color)
-        return out
 
     @torch.inference_mode()
     def predict_t(self, image: Tensor, options: UpscaleOptions = PLAIN) -> float:

@@ -29,7 +29,11 @@ def opened(path: str | os.PathLike[str], where: str) -> Iterator[Any]:
     """
     _check(Path(path), where)
     try:
-        with safe_open(path, framework="pt") as file:
+        file = safe_open(path, framework="pt")
+    except (OSError, MemoryError, SafetensorError) as error:  # memory: where address space is limited
+        raise AlloSR2Error(f"{where}: expected a complete safetensors file; {error}") from error
+    try:
+        with file:
             yield file
     except (OSError, SafetensorError) as error:
         raise AlloSR2Error(f"{where}: expected a complete safetensors file; {error}") from error

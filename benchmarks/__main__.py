@@ -19,9 +19,21 @@ from allosr2_core.files import write_atomically
 
 from .measure import Row, machine
 
-BENCHES = ("decode", "factors", "flux_memory", "scaling", "seams", "start", "tiles", "transformer", "upscale")
+BENCHES = (
+    "decode",
+    "exactness",
+    "factors",
+    "flux_memory",
+    "scaling",
+    "seams",
+    "settings",
+    "start",
+    "tiles",
+    "transformer",
+    "upscale",
+)
 """Each is a module of this package with `run(quick: bool) -> Iterable[Row]`."""
-SIZED = ("decode", "factors", "scaling", "transformer", "upscale")
+SIZED = ("decode", "factors", "scaling", "settings", "transformer", "upscale")
 """Those whose `run` also takes `sizes`, in the unit of their tables."""
 log = logging.getLogger("benchmarks")
 

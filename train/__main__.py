@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from pathlib import Path
 from allosr2_core.errors import AlloSR2Error
 
 from . import former_names
+from .arguments import counting
+from .loop.interrupts import Stopped
 from .stages.registry import STAGES
 
 
@@ -23,6 +27,8 @@ class Command:
     module: str = ""
 
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""What the system says where a disk is full, may not be written, or fails: not a fault of the program."""
 COMMANDS = {
     "photos": Command("fetch, verify and curate the photographs", ".data.sources.photos"),
     "drawings": Command("make pictures with exact edges: text, icons, charts, patterns", ".data.drawings.command"),
@@ -51,12 +57,13 @@ def train_stage(name: str, argv: list[str]) -> int:
     import torch.distributed
 
     from .config import load_config
-    from .loop.loop import init_from, run_stage
-    from .loop.state import STATE, find_state, stage_folder
+    from .loop.loop import run_stage
+    from .loop.run import init_from
+    from .loop.state import STATE, find_state, has_state, stage_folder
 
     parser = argparse.ArgumentParser(prog=f"python -m train {name}", description=COMMANDS[name].help)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
-    parser.add_argument("--max-steps", type=int, help="stop (resumably) after this many more steps")
+    parser.add_argument("--max-steps", type=counting, help="stop (resumably) after this many more steps")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--resume",
@@ -69,7 +76,7 @@ def train_stage(name: str, argv: list[str]) -> int:
     config = load_config(arguments.config)
     own = stage_folder(Path(config.run.dir), name) / STATE
     other = find_state(Path(arguments.resume)) if arguments.resume != "latest" else None
-    if own.exists() and (arguments.init_from or (other and other.resolve() != own.resolve())):
+    if has_state(own.parent) and (arguments.init_from or (other and other.resolve() != own.resolve())):
         raise AlloSR2Error(f"expected a new run; {own} would be overwritten: move it away, or --resume latest to go on")
     module, kind = STAGES[name].split(".")
     stage = getattr(importlib.import_module(f".stages.{module}", __package__), kind)(config)
@@ -83,7 +90,7 @@ def train_stage(name: str, argv: list[str]) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Dispatch; exit status 0 success, 1 an error that was explained, 2 usage."""
+    """Dispatch; exit status 0 success, 1 an error that was explained, 2 usage, 130 or 143 stopped by a signal."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if argv and argv[0] in former_names.COMMANDS:
         sys.stderr.write(f"error: `{argv[0]}` is called `{former_names.COMMANDS[argv[0]]}`\n")
@@ -100,6 +107,17 @@ def main(argv: list[str]) -> int:
     except AlloSR2Error as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        return stopped.status
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        sys.stderr.write(f"error: {error.filename or name}: {error.strerror}\n")
+        return 1
+    except KeyboardInterrupt:  # before or after the steps, which see to it themselves
+        sys.stderr.write("stopped\n")
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Training configuration: TOML files with strict keys, read into frozen dataclasses.
 
 Every field must be present in the file; an unknown or missing key is an error that names it and the nearest known key.
+Keys that older files lack have a neutral value (`former_names.ADDED`).
 A number has its range beside it, and one outside is refused where the file is read.
 """
 
@@ -91,6 +92,8 @@ class DataConfig:
     """Share of mild, real and severe degradations."""
     extended: bool
     """Whether degradations also draw motion blur, WebP and other chroma subsampling (see `train.degradation`)."""
+    grey: Share
+    """Share of crops that are made grey, their inputs too, so that what has no colour is given none."""
     sources: tuple[SourceConfig, ...]
     """What is trained on; empty = the train/ folder of `root`. Validation is always on its val/ folder."""
 
@@ -391,7 +394,11 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def from_table(kind: type[D], table: dict[str, Any], where: str) -> D:
-    """Build a (nested) dataclass from a mapping, strictly; a key of an older configuration is told its new name."""
+    """Build a (nested) dataclass from a mapping, strictly; a key of an older configuration is told its new name, and
+    what an older configuration lacks is what it was then.
+    """
+    if kind is Config:
+        table = former_names.completed(table)
     return read_dataclass(kind, table, where, _say_what_it_is_called)
 
 

@@ -1,8 +1,12 @@
-"""Names of older versions: commands, stages, configuration keys. Each is answered with what it is called."""
+"""Names of older versions: commands, stages, configuration keys. Each is answered with what it is called.
+
+And keys that older configurations lack: they stand for what was done before there was a choice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 COMMANDS = {
     "allosr2": "sr",
@@ -33,6 +37,19 @@ KEYS = (
 """Configuration keys -> what they are called."""
 GONE = ("stages.sr.checker", "stages.sr.t_fixed", "stages.sr.start_noise")
 """Configuration keys for what only a comparison needs (`train.studies.ablate`), or nothing."""
+
+ADDED: dict[str, Any] = {"data.grey": 0.0}
+"""Configuration keys that may be missing, and what they are then."""
+
+
+def completed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's table with the keys of `ADDED` that it lacks."""
+    whole = dict(table)
+    for path, value in ADDED.items():
+        name, key = path.split(".")
+        if isinstance(whole.get(name), Mapping):
+            whole[name] = {key: value} | dict(whole[name])
+    return whole
 
 
 def settings(stored: Mapping[str, str]) -> dict[str, str]:

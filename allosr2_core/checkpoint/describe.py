@@ -36,7 +36,7 @@ def describe(path: str | Path) -> str:
     with opened(path, path.name) as file:
         metadata = {key: value for key, value in (file.metadata() or {}).items() if not value.startswith("{")}
         dtypes = {name: file.get_slice(name).get_dtype() for name in checkpoint.tensors}
-    lines = [f"{path} ({path.stat().st_size / 2**20:.2f} MiB)"]
+    lines = [f"{one_line(str(path))} ({path.stat().st_size / 2**20:.2f} MiB)"]
     lines += ["", "metadata", *_fields(metadata)]
     lines += ["", "config", *_fields(dataclasses.asdict(checkpoint.config))]
     lines += ["", "training", *(_fields(checkpoint.training) or ["  (not recorded)"])]

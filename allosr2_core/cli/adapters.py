@@ -27,7 +27,7 @@ from ..checkpoint.format import (
     write_checkpoint,
     write_safetensors,
 )
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, one_line
 from ..flow import INITS
 from ..networks.autoencoders import autoencoder_params, build_autoencoder
 from ..networks.flux import NullFlux
@@ -82,7 +82,7 @@ def _run_export(options: argparse.Namespace) -> int:
     with opened(options.checkpoint, options.checkpoint.name) as file:
         metadata["license"] = (file.metadata() or {}).get("license", "")
     write_safetensors(options.target, {name: value.contiguous() for name, value in tensors.items()}, metadata)
-    sys.stdout.write(f"{options.target}: {len(tensors)} tensors for the host's LoRA loader\n")
+    sys.stdout.write(f"{one_line(str(options.target))}: {len(tensors)} tensors for the host's LoRA loader\n")
     return 0
 
 
@@ -100,7 +100,8 @@ def _run_import(options: argparse.Namespace) -> int:
         null=options.null,
         target=options.target,
     )
-    sys.stdout.write(f"{options.target}: {json.dumps(layers)} layers, t = {t:.4f}, init = {options.init}\n")
+    target = one_line(str(options.target))
+    sys.stdout.write(f"{target}: {json.dumps(layers)} layers, t = {t:.4f}, init = {options.init}\n")
     return 0
 
 

@@ -5,6 +5,7 @@ The exit codes are those of EXIT_CODES.
 """
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -18,8 +19,8 @@ from ..bases.registry import read_base
 from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
 from ..devices import AUTO, KINDS, device_of
-from ..errors import AlloSR2Error
-from ..pipeline import Pipeline
+from ..errors import AlloSR2Error, one_line
+from ..pipeline import Pipeline, check_options
 from . import values as types
 from .adapters import add_commands
 from .names import FORMATS
@@ -28,11 +29,12 @@ from .paths import find_inputs
 from .settings import OutputSettings, Talk
 from .upscale import Request, upscale_pictures
 
-OK, SOME_FAILED, UNUSABLE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 141
+OK, SOME_FAILED, UNUSABLE, UNWRITABLE, INTERRUPTED, NO_READER = 0, 1, 2, 74, 130, 141
 EXIT_CODES = (
     "Exit code: 0 all good (skipped pictures too); 1 a picture, the summary's file or the inspected checkpoint failed, "
     "the other pictures are done; 2 nothing was done, because the arguments, the paths or the checkpoint cannot be "
-    "used; 130 interrupted, 141 nobody reads the output any more: the finished pictures are kept."
+    "used; 74 the output cannot be written, 130 interrupted, 141 nobody reads the output any more: the finished "
+    "pictures are kept."
 )
 
 
@@ -43,7 +45,9 @@ def main(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except AlloSR2Error as error:
         _complain(str(error))
         return UNUSABLE
@@ -51,8 +55,20 @@ def main(arguments: Sequence[str]) -> int:
         _complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end
+        _drop_output()
         return NO_READER
+    except OSError as error:
+        if error.filename is not None:
+            _complain(str(error))
+            return UNUSABLE
+        _drop_output()
+        _complain(f"the output could not be written: {error}")
+        return UNWRITABLE
+
+
+def _drop_output() -> None:
+    """Nothing more on standard output; the interpreter flushes at its end what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         f"there is one, each process of a launcher its own; else the processor (default {AUTO})",
     )
     upscale.add_argument(
-        "--threads", type=types.whole(1), metavar="N", help="processor threads (default: torch decides)"
+        "--threads", type=types.whole(1, 1024), metavar="N", help="processor threads (default: torch decides)"
     )
     upscale.add_argument("--quiet", action="store_true", help="only failures and the exit code")
     upscale.set_defaults(run=_run_upscale)
@@ -148,9 +164,11 @@ def _run_upscale(options: argparse.Namespace) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     checkpoint = options.checkpoint or embedded_path()
+    settings = options_of(options)
+    check_options(settings)
     request = Request(
         inputs=find_inputs(options.source, options.target, options.recursive),
-        settings=options_of(options),
+        settings=settings,
         output=OutputSettings(
             format=options.format,
             quality=options.quality,
@@ -191,4 +209,6 @@ def _upscaler(
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"error: {message}\n")
+    with contextlib.suppress(OSError):  # nobody can be told
+        sys.stderr.write(f"error: {one_line(message)}\n")
+        sys.stderr.flush()

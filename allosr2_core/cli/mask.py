@@ -1,5 +1,7 @@
 """The mask of `upscale`: where a picture is restored and where it is only enlarged."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ..errors import AlloSR2Error
@@ -10,24 +12,26 @@ _COLOURFUL = 0.05
 """Largest difference of a grey picture's channels: more than JPEG makes of one."""
 
 
-def load_mask(path: str, inputs: Inputs) -> Tensor:
-    """[1, H, W] in 0..1 for the one picture of `inputs`; black keeps the enlarged original, white takes the restored.
-
-    Raises AlloSR2Error for a folder of pictures, another size, colours or transparency.
-    """
+def check_mask(path: str, inputs: Inputs) -> None:
+    """AlloSR2Error for an address, and for a folder of pictures, which no one mask fits."""
     check_local(path, "--mask")
     if inputs.is_folder:
         raise AlloSR2Error(f"{path}: expected no --mask with a folder, a mask fits one picture: give that one as IN")
+
+
+def load_mask(path: str, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """[1, H, W] in 0..1 for a picture; black keeps the enlarged original, white takes the restored.
+
+    sizes: height and width of the picture, or of each of its pages. Raises AlloSR2Error, before a pixel is decoded, for
+    another size; and for colours or transparency.
+    """
     mask = read_header(path)
-    try:
-        picture = read_header(inputs.pictures[0])
-    except AlloSR2Error:
-        picture = mask  # its own failure, reported with it
-    if (mask.height, mask.width) != (picture.height, picture.width):
-        raise AlloSR2Error(
-            f"{path}: expected a mask of the input's size, {picture.width}x{picture.height} px, "
-            f"got {mask.width}x{mask.height}"
-        )
+    for height, width in sizes:
+        if (mask.height, mask.width) != (height, width):
+            what = "input's size" if len(sizes) == 1 else "size of all pages of the input"
+            raise AlloSR2Error(
+                f"{path}: expected a mask of the {what}, {width}x{height} px, got {mask.width}x{mask.height}"
+            )
     loaded = load_image(path)
     if loaded.alpha_HW is not None and bool(loaded.alpha_HW.min() < 1.0):
         raise AlloSR2Error(f"{path}: expected a grey mask, got one with transparency: fill it with black")

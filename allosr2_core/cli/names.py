@@ -87,7 +87,9 @@ def _into_folder(inputs: Inputs, suffixes: list[str]) -> tuple[Path, ...]:
     names = [path.relative_to(inputs.root) for path in inputs.pictures]
     # Pictures that keep their name come first: their outputs must not depend on what else is there.
     order = sorted(range(len(names)), key=lambda number: names[number].suffix != suffixes[number])
-    taken, chosen = set[str](), dict[int, Path]()
+    # A folder below IN becomes one below OUT, and no result can have its name: a.bmp beside the folder a.png.
+    taken = {_key(folder) for name in names for folder in name.parents}
+    chosen = dict[int, Path]()
     for number in order:
         chosen[number] = _free(names[number].parent, _names(names[number], suffixes[number]), taken)
     return tuple(inputs.target / chosen[number] for number in range(len(names)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from ..errors import MOST_SHOWN, cut, one_line
 from ..options import DEFAULTS, OPTIONS, Option, UpscaleOptions, number_type
 
 SIZES = {"scale", "long_edge"}
@@ -48,10 +49,13 @@ def _parsed(option: Option, kind: type, text: str) -> Any:  # noqa: ANN401 - a n
         return text
     try:
         value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not option.allows(value):
+        allowed = option.allows(value)
+    except (ValueError, OverflowError):  # no number, or a whole one that no float reaches
+        value, allowed = None, False
+    if not allowed:
         what = "whole number" if kind is int else "number"
         words = "".join(f", or {word!r}" for word in option.choices)
-        raise argparse.ArgumentTypeError(f"expected a {what} {option.limits}{words}; got {text}")
+        raise argparse.ArgumentTypeError(
+            f"expected a {what} {option.limits}{words}; got {cut(one_line(text), MOST_SHOWN)}"
+        )
     return value

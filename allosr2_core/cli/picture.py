@@ -61,7 +61,9 @@ class _Picture:
         frame = self._restore(first, t)
         del first
         with _folder_of(target):
-            if planned.frames == 1:
+            if planned.only_strip:
+                del frame
+            elif planned.frames == 1:
                 self.notes.append(save_image(target, frame.rgb_HWC, frame.alpha_HW, options, metadata))
             else:
                 frames = chain((frame,), self._other_frames(t))

@@ -32,11 +32,18 @@ class Planned:
     bits: int
     """Bits a channel of the result: 8 or 16."""
     notes: tuple[str, ...] = ()
+    only_strip: bool = False
+    """Whether the result exists and is left alone, and only the strip to compare with is missing."""
 
     @property
     def work(self) -> int:
         """Pixels of the result, of all frames."""
         return self.height * self.width * self.frames
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of what is restored, px: of each page, where they may differ."""
+        return self.header.sizes[: self.frames]
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,14 @@ def survey(inputs: Inputs, settings: UpscaleOptions, output: OutputSettings, oth
     headers, errors = dict[Path, Header](), dict[Path, Exception]()
     for path in inputs.pictures:
         try:
-            headers[path] = _header(path, _suffix(inputs, path, output))
+            headers[path] = _header(path, _suffix(inputs, path, output), settings)
         except (AlloSR2Error, OSError, MemoryError) as error:
             errors[path] = error
     planned, refused, skipped = list[Planned](), list[Refused](), list[ImagePair]()
     for pair in pair_outputs(inputs, headers, output.format, output.compare, others):
         if error := errors.get(pair.source):
             refused.append(Refused(pair, error))
-        elif output.skip_existing and os.path.isfile(pair.target):
+        elif output.skip_existing and all(os.path.isfile(path) for path in (pair.target, pair.compare) if path):
             skipped.append(pair)
         else:
             try:
@@ -100,12 +107,19 @@ def _plan(pair: ImagePair, headers: Mapping[Path, Header], settings: UpscaleOpti
     holds_16 = pair.target.suffix.lower() in DEEP_SUFFIXES
     bits = 16 if wanted > 8 and (holds_16 or output.depth == "16") else 8
     transparent = header.transparent
+    only_strip = output.skip_existing and os.path.isfile(pair.target)
+    if only_strip:
+        frames = 1
+        notes.append(f"{pair.target} exists and is left alone, only {pair.compare} is written")
     check_writable(
         pair.target, height, width, transparent=transparent, frames=frames, animated=header.animated, bits=bits
     )
     if pair.compare is not None:
         check_writable(pair.compare, height, width, transparent=transparent)
-    return Planned(pair, header, height, width, frames, bits, tuple(notes))
+    for path in filter(None, (pair.target, pair.compare)):
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise AlloSR2Error(f"{path}: expected a name for a file, there is a folder or a device under it")
+    return Planned(pair, header, height, width, frames, bits, tuple(notes), only_strip)
 
 
 def _check_depth(inputs: Inputs, output: OutputSettings) -> None:
@@ -119,9 +133,15 @@ def _suffix(inputs: Inputs, path: Path, output: OutputSettings) -> str:
     return (output_suffix(path, None, output.format)[0] if inputs.into_folder else inputs.target.suffix).lower()
 
 
-def _header(path: Path, suffix: str) -> Header:
-    """A picture's header, with what only the pixels tell where that matters for a file of this suffix."""
+def _header(path: Path, suffix: str, settings: UpscaleOptions) -> Header:
+    """A picture's header, with what only the pixels tell where that matters for a file of this suffix.
+
+    AlloSR2Error for a result too large, before a pixel is decoded.
+    """
     header = read_header(path)
+    pages = header.sizes if holds_frames(f"pages{suffix}", animated=header.animated) else header.sizes[:1]
+    for height, width in pages:
+        target_size(height, width, **settings.size)
     if header.transparent and suffix in FORMATS["jpg"]:  # many have an alpha channel and are opaque
         alpha_HW = load_image(path).alpha_HW
         return replace(header, transparent=alpha_HW is not None and bool(alpha_HW.min() < 1.0))

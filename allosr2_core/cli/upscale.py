@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, one_line
 from ..options import UpscaleOptions
 from ..pipeline import Pipeline
 from ..precision import name_of
-from .mask import load_mask
+from .mask import check_mask, load_mask
 from .paths import Inputs
 from .picture import Worker
 from .processes import Processes
@@ -46,8 +46,12 @@ def upscale_pictures(request: Request, load_upscaler: Callable[[], Pipeline]) ->
     """
     with Processes() as processes:
         others = (request.checkpoint, *(() if request.mask is None else (Path(request.mask),)))
-        mask_1HW = None if request.mask is None else load_mask(request.mask, request.inputs)
+        if request.mask is not None:
+            check_mask(request.mask, request.inputs)
         plan = processes.from_first(lambda: _plan(request, processes, others))
+        mask_1HW = None
+        if request.mask is not None and plan.planned:
+            mask_1HW = load_mask(request.mask, plan.planned[0].sizes)
         mine = [plan.planned[index] for index in processes.share([each.work for each in plan.planned])]
         if processes.count == 1:
             mine = list(plan.planned)  # in the order of the inputs
@@ -177,13 +181,13 @@ class _Run:
 
     def _write(self, write: Callable[[str], object], line: str) -> None:
         self.progress.clear()
-        write(line + "\n")
+        write(one_line(line) + "\n")  # names of files may hold line breaks and commands for terminals
 
 
 def _reason(source: Path, error: Exception) -> str:
     """Why a picture failed, with its name."""
     reason = str(error) or type(error).__name__
-    if str(source) not in reason:
+    if one_line(str(source)) not in reason:
         reason = f"{source}: {reason}"
     if isinstance(error, (MemoryError, RuntimeError)):
         reason += " (if memory ran out: a smaller --scale or --tile needs less)"

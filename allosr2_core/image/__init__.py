@@ -2,6 +2,7 @@
 
 In memory:
     geometry.py          sizes, resizing, padding, cropping
+    values.py            what the values of an IMAGE may be
     resample.py          the result at the size that was asked for
     alpha.py             colours under transparent pixels
     color.py             the colours of the input for the result

@@ -16,6 +16,8 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # in coded data: FF 00 and t
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COEFFICIENTS = 64
+_MOST_SCANS = 100
+"""Each goes over the whole picture again; programs write a dozen at most."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class JpegFile:
     def decode(self, frame: int) -> Decoded:
         """See PictureFile; frame is 0."""
         layout = _read_layout(self.data)
+        if layout.scans > _MOST_SCANS:
+            raise OSError(f"a JPEG of {layout.scans} scans, {_MOST_SCANS} at most are read")
         if layout.end is not None:
             decoded = PillowFile(self.path, self.data).decode(frame)
             note = _left_behind(self.data, layout.end)
@@ -53,6 +57,7 @@ class _Layout:
 
     end: int | None = None
     progressive: bool = False
+    scans: int = 0
     components: tuple[int, ...] = ()
     exact: dict[int, set[int]] = field(default_factory=dict)
 
@@ -97,6 +102,7 @@ def _note_segment(layout: _Layout, kind: int, body: bytes) -> None:
         layout.progressive = kind in _PROGRESSIVE
         layout.components = tuple(body[6 + 3 * index] for index in range(body[5]))
     elif kind == 0xDA:
+        layout.scans += 1
         count = body[0]
         first, last, bits = body[1 + 2 * count : 4 + 2 * count] if layout.progressive else (0, _COEFFICIENTS - 1, 0)
         if bits & 15 == 0:

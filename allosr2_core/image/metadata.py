@@ -29,6 +29,7 @@ _ROOM = {
     "xmp": _SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0"),
     "comment": _SEGMENT,
 }
+_THUMBNAILS, _THUMBNAILS_END = re.compile(rb"<xmp:Thumbnails\b"), re.compile(rb"</xmp:Thumbnails\s*>")
 _NAMES = {"exif": "EXIF data", "xmp": "XMP data", "comment": "comment"}
 
 
@@ -179,12 +180,21 @@ def _resized_exif(exif: bytes, height: int, width: int) -> bytes:
 def _clean_xmp(xmp: bytes) -> bytes:
     """tiff:Orientation 1, no thumbnails, no promise of a video, a gain map or a further packet that is not there."""
     xmp = _replaced(xmp.rstrip(b"\0"), b"tiff:Orientation", b"1")
-    xmp = re.sub(rb"<xmp:Thumbnails\b.*?</xmp:Thumbnails\s*>", b"", xmp, flags=re.DOTALL)
+    xmp = _without_thumbnails(xmp)
     for name in _FLAGS:
         xmp = _replaced(xmp, name, b"0")
     for name in _REMOVED:
         xmp = re.sub(rb"\s" + name + rb"\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp)
     return xmp
+
+
+def _without_thumbnails(xmp: bytes) -> bytes:
+    """Without what stands between each first start and the end after it; one search would go on from every start."""
+    kept, at = [], 0
+    while (first := _THUMBNAILS.search(xmp, at)) and (last := _THUMBNAILS_END.search(xmp, first.end())):
+        kept.append(xmp[at : first.start()])
+        at = last.end()
+    return b"".join((*kept, xmp[at:]))
 
 
 def _resized_xmp(xmp: bytes, height: int, width: int) -> bytes:

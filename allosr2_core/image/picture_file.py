@@ -24,6 +24,8 @@ class Header:
     height: int
     """Upright (after the EXIF orientation), px, of the first frame."""
     width: int
+    page_sizes: tuple[tuple[int, int], ...] = ()
+    """Upright height and width of each page, px, where pages may differ; else ()."""
     frames: int = 1
     """Pictures that belong to an animation or are pages; 1 for a photograph with a second view or a video behind it."""
     animated: bool = False
@@ -36,6 +38,11 @@ class Header:
     """Stored as one channel, or one and alpha."""
     loop: int = 0
     """Of an animation: how often it plays, 0 for ever."""
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each frame or page, px, the first alone where all are alike."""
+        return self.page_sizes or ((self.height, self.width),)
 
 
 @dataclass(frozen=True)

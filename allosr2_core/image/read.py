@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, one_line
 from .geometry import check_size
 from .jpeg_file import JpegFile
 from .metadata import Metadata, carried
@@ -120,7 +120,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except AlloSR2Error as error:
-        raise error if str(path) in str(error) else AlloSR2Error(f"{path}: {error}") from error
+        raise error if one_line(str(path)) in str(error) else AlloSR2Error(f"{path}: {error}") from error
     except DAMAGE as error:
         reason = str(error) or type(error).__name__
         raise AlloSR2Error(f"{path}: expected a complete image in a format Pillow reads, got: {reason}") from error

@@ -38,11 +38,12 @@ class TiffFile:
         pages, _ = self._pages
         first = pages[0]
         check_size(first.height, first.width, what=f"{self.path}: the picture")
-        turned = first.info.orientation >= 5
+        height, width = _upright_size(first)
         return Header(
-            height=first.width if turned else first.height,
-            width=first.height if turned else first.width,
+            height=height,
+            width=width,
             frames=len(pages),
+            page_sizes=tuple(_upright_size(page) for page in pages),
             transparent=any(_alpha_index(page) is not None for page in pages),
             bits=_result_bits(first),
             grey=first.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO),
@@ -111,6 +112,10 @@ class TiffFile:
             None if alpha_HW is None else _turned_back(alpha_HW, page.info.orientation),
             space,
         )
+
+
+def _upright_size(page: TiffPage) -> tuple[int, int]:
+    return (page.width, page.height) if page.info.orientation >= 5 else (page.height, page.width)
 
 
 def _result_bits(page: TiffPage) -> int:

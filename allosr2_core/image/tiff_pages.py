@@ -22,6 +22,7 @@ INFLATED_HERE = frozenset((_NONE, _LZW, _DEFLATE, _PACKBITS, _OLD_DEFLATE, _LZMA
 _FLOAT = 3
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_PAGES = 10000
+_MOST_HELD = 1 << 23  # numbers and bytes of all directories; a hostile file has them all point at the same ones
 _DNG_VERSION = 50706
 
 
@@ -71,6 +72,18 @@ class TiffPage:
             notes=exif.notes,
         )
 
+    @property
+    def held(self) -> int:
+        """About how many numbers and bytes it keeps."""
+        return (
+            len(self.offsets)
+            + len(self.lengths)
+            + len(self.colour_map)
+            + len(self.info.exif)
+            + len(self.info.xmp)
+            + len(self.info.icc_profile)
+        )
+
 
 def read_pages(data: bytes, name: str) -> tuple[tuple[TiffPage, ...], int]:
     """The pages, and how many directories (thumbnails, masks) are none. Raises AlloSR2Error for what is no picture."""
@@ -80,6 +93,7 @@ def read_pages(data: bytes, name: str) -> tuple[tuple[TiffPage, ...], int]:
     following, seen = directory.next, set()
     pages: list[TiffPage] = []
     left_out: list[TiffPage] = []
+    held = 0
     while following and following not in seen and len(seen) < _MOST_PAGES:
         seen.add(following)
         if following >= len(data):
@@ -90,6 +104,9 @@ def read_pages(data: bytes, name: str) -> tuple[tuple[TiffPage, ...], int]:
         described.endian, described.bigtiff = "<" if data[:2] == b"II" else ">", big
         described.load_from_fp(file, following)
         page = TiffPage(directory, len(seen) - 1, described, name)
+        held += page.held
+        if held > max(_MOST_HELD, len(data)):
+            raise SyntaxError(f"TIFF directories that say more than the file holds ({held} of {len(data)} bytes)")
         (left_out if _number(directory, 254, 0) & (_REDUCED | _MASK) else pages).append(page)
         following = directory.next
     if not pages:

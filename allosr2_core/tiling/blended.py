@@ -2,7 +2,9 @@
 
 The weights of all tiles sum to one at every cell. The blend is kept as a running weighted mean, so where the tiles
 agree the result is what each of them says, to the last bit.
-For networks with a finite receptive field use exact.py instead: it needs no blending.
+The result is not that of one piece: a tile knows nothing beyond its edge. Networks that see a few cells need no
+blending: exact.py. The embedded U-Net sees 116 cells on every side; that much context around each tile would be several
+times the work, so its tiles are blended (`python -m benchmarks exactness` says how far that is from one piece).
 """
 
 from collections.abc import Callable, Iterator

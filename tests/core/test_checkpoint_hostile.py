@@ -25,11 +25,11 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def refused(path: Path, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(AlloSR2Error) as caught:
         load_checkpoint(path)
     assert message in str(caught.value), str(caught.value)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
     assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
 
 
@@ -189,7 +189,8 @@ def test_what_a_checkpoint_says_is_no_command_for_a_terminal(tiny_checkpoint: Pa
     metadata |= {"note\x1b[2J": "red\x1b[31m\r\nerror: all lost", "license": "L" * 10**6}
     metadata[TRAINING_KEY] = json.dumps({"data": "\x1b]0;title\x07", "long": ["x"] * 10**5})
     save_file(load_file(tiny_checkpoint), path, metadata=metadata)
-    text = describe(path)
+    odd = path.rename(tmp_path / "a\n\x1b[31m.safetensors")
+    text = describe(odd)
     assert "\x1b" not in text and "\r" not in text and "\x07" not in text
     assert r"red\x1b[31m\r\nerror: all lost" in text
     assert max(map(len, text.splitlines())) < 2200
@@ -215,7 +216,7 @@ def test_patterns_of_an_adapter(adapter: dict[str, Any], message: str) -> None:
 
 def test_names_in_a_file_that_are_made_for_a_pattern() -> None:
     found = {f"p.{'1' * 400}{number}.lora_A.weight": (1, 1) for number in range(200)}
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(AlloSR2Error, match="it fits none"):
         adapter_shapes(None, [r"\d+\d+\d+\d+x"], "p.", found)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0

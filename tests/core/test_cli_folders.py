@@ -94,7 +94,8 @@ def test_json_to_a_file(run: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "in" / "b.png").write_text("no picture")
     (tmp_path / "in" / "notes.txt").write_text("notes")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "c.png").write_text("older")
+    for name in ("c.png", "c.compare.png"):
+        (tmp_path / "out" / name).write_text("older")
     report = tmp_path / "reports" / "r.json"
     options = ("--json", report, "--skip-existing", "--realism", 0.5, "--compare")
     outcome = run.upscale(tmp_path / "in", tmp_path / "out", *options)

@@ -73,7 +73,7 @@ def test_results_within_the_bounds_stay_to_the_bit() -> None:
 )
 def test_flat_colours_stay_what_they_are(embedded: Pipeline, color: tuple[float, ...], scale: float) -> None:
     """The network alone is up to 39 levels off at the corners of blue and 5 within."""
-    source = torch.tensor(color).expand(1, 24, 20, 3)
+    source = torch.tensor(color, dtype=torch.float32).expand(1, 24, 20, 3)
     result = embedded.upscale(source, UpscaleOptions(scale=scale))
     assert float((result - source[0, 0, 0]).abs().max()) <= 0.5 * LEVEL
 

@@ -34,8 +34,8 @@ def test_ordinary_json_is_read() -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_what_is_refused(text: str, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(AlloSR2Error) as caught:
         parse_json(text, "f")
     assert message in str(caught.value)
-    assert len(str(caught.value)) < 200 and time.perf_counter() - started < 1.0
+    assert len(str(caught.value)) < 200 and time.process_time() - started < 1.0

@@ -76,7 +76,7 @@ def test_a_pattern_means_what_it_means_to_python(pattern: str, name: str) -> Non
 @pytest.mark.parametrize("pattern", ["(a|a)" * 80 + "x", ".*" * 200 + "x", r"\d+" * 100 + "x", "(a?|a)" * 60 + "x"])
 def test_no_pattern_takes_long(pattern: str) -> None:
     """Each of these takes Python's own longer than anybody waits."""
-    started = time.perf_counter()
+    started = time.process_time()
     for name in ("a" * 500, "1" * 500):
         assert not LayerPattern(pattern).fits(name)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0

@@ -1,5 +1,7 @@
 """Adapters in peft's form written by hand: what is kept, and what is refused."""
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +172,41 @@ def test_the_files_are_left_as_they_are(tmp_path: Path) -> None:
         tensor.zero_()
     assert (folder / "adapter_model.safetensors").read_bytes() == before
     assert load_file(folder / "adapter_model.safetensors").keys() == pair(Q).keys()
+
+
+def test_a_sparse_configuration_of_8_gib_is_not_read(tmp_path: Path) -> None:
+    folder = write(tmp_path, pair(Q))
+    with (folder / "adapter_config.json").open("r+b") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(AlloSR2Error, match=r"adapter_config\.json: expected at most 1048576 bytes; got 8589934592"):
+        read_peft_transformer(folder, FLUX)
+
+
+def test_weights_of_another_shape_are_not_read(tmp_path: Path) -> None:
+    """Sparse: 12 GiB of zeros that would have to be looked through."""
+    folder = write(tmp_path, pair(Q))
+    names = [f"base_model.model.{Q}.lora_{half}.weight" for half in "AB"]
+    size = 6 << 30
+    header = json.dumps(
+        {
+            name: {"dtype": "F32", "shape": [size // 4], "data_offsets": [at * size, (at + 1) * size]}
+            for at, name in enumerate(names)
+        }
+    ).encode()
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 2 * size)
+    started = time.process_time()
+    with pytest.raises(AlloSR2Error, match="2 of 2 halves differ"):
+        read_peft_transformer(folder, FLUX)
+    assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rank"),
+    [("to_q", 3), ("attn.to_q", 3), (r"attn\.to_[qk]", 3), (f"^{Q}$", 3), (".*", 3), ("^to_q", 2), ("o_q", 2)],
+)
+def test_patterns_fit_whole_names_or_their_ends(tmp_path: Path, pattern: str, rank: int) -> None:
+    """As peft has it: the end after a dot, or after ^ the whole name."""
+    folder = write(tmp_path, pair(Q, rank=rank), rank_pattern={pattern: 3})
+    assert len(read_peft_transformer(folder, FLUX)) == 3

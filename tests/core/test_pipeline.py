@@ -64,7 +64,7 @@ def test_a_long_edge_instead_of_a_scale(size: tuple[int, int], edge: int, expect
 
 
 def test_pictures_outside_the_range_are_clamped_before_they_are_encoded() -> None:
-    assert float(enlarged(prepare(image(4, 4) * 4 - 2, CONFIG, scale=2.0)).min()) == 0.0
+    assert float(enlarged(prepare(image(4, 4) * 2 - 0.5, CONFIG, scale=2.0)).min()) == 0.0
 
 
 def test_finish_matches_colour_to_the_input_and_reattaches_alpha() -> None:

@@ -17,21 +17,19 @@ from train.config import Config, from_table
 from train.data import crops as data
 from train.data.crops import (
     FLAT_SHARE,
+    LUMA,
     MIN_DETAIL,
     SHARPEN_SIGMA,
     SHARPEN_THRESHOLD,
     PhotoCrops,
     bicubic_up,
-    decode_cached,
     derive_seed,
     detail,
-    noisy_names,
-    open_pairs,
-    open_source,
     sharpened,
     training_crops,
 )
 from train.data.degradation import degrade
+from train.data.photo_files import decode_cached, load_pairs, load_photos, noisy_names
 from train.loop.preview import busiest_crop, centre_crop, psnr, strip
 
 
@@ -42,7 +40,7 @@ def photos(tmp_path: Path) -> list[Path]:
 
 def crops(paths: list[Path], strengths: tuple[float, ...] | None = (0.25, 0.5, 0.25), **options: Any) -> PhotoCrops:
     values = {"crop": 64, "seed": 1, "start": 0, "length": 40} | options
-    return PhotoCrops(open_source(paths, paths[0].parent / "cache"), strengths=strengths, **values)
+    return PhotoCrops(load_photos(paths, paths[0].parent / "cache"), strengths=strengths, **values)
 
 
 def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
@@ -232,6 +230,34 @@ def test_noisy_photographs_are_halved(tmp_path: Path) -> None:
     assert decode_cached(tmp_path / name, tmp_path / "cache").shape == (10, 15, 3)
 
 
+def test_a_share_of_crops_is_grey_and_the_others_are_as_they_were(photos: list[Path]) -> None:
+    """In both pictures of a pair; the degradation's coloured noise is gone too."""
+    plain, some, all_of_them = (crops(photos, length=200, grey=share) for share in (0.0, 0.3, 1.0))
+    count = 0
+    for i in range(60):
+        before, after = plain[i], some[i]
+        if equal(before, after):
+            continue
+        count += 1
+        assert equal(after, all_of_them[i])
+        for picture, colour in ((after["hr"], before["hr"]), (after["lr"], before["lr"])):
+            assert torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
+            assert not torch.equal(colour[0], colour[1])
+        torch.testing.assert_close(
+            after["hr"][0], sum(weight * channel for weight, channel in zip(LUMA, before["hr"], strict=True))
+        )
+    assert 8 <= count <= 30
+
+
+def test_a_configuration_sets_the_share_of_grey_crops(tmp_path: Path) -> None:
+    write_photos(tmp_path, "train", [(100, 140)])
+    table = tiny_table(tmp_path)
+    assert "grey" not in table["data"]  # as in configurations of older versions
+    assert training_crops(from_table(Config, table, "x"), "sr", 0, 4, degraded=True).grey == 0.0
+    table["data"]["grey"] = 0.05
+    assert training_crops(from_table(Config, table, "x"), "sr", 0, 4, degraded=True).grey == 0.05
+
+
 # ---- sources ----
 
 
@@ -245,7 +271,7 @@ def pairs_in(root: Path, sizes: list[tuple[int, int]]) -> tuple[Path, Path]:
 
 
 def test_pairs_are_cut_at_the_same_place_and_turned_alike(tmp_path: Path) -> None:
-    photos = open_pairs(*pairs_in(tmp_path, [(128, 160), (96, 96)]), tmp_path / "cache", weight=1.0)
+    photos = load_pairs(*pairs_in(tmp_path, [(128, 160), (96, 96)]), tmp_path / "cache", weight=1.0)
     dataset = PhotoCrops(photos, 64, 5, (0.0, 1.0, 0.0), 0, 40)
     seen = set()
     for i in range(40):
@@ -262,13 +288,13 @@ def test_pairs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     hr, lr = pairs_in(tmp_path, [(64, 64), (96, 128)])
     Image.new("RGB", (31, 24)).save(lr / "1.png")
     with pytest.raises(AlloSR2Error, match=r"1.png: expected a picture 4 times its input; got 128x96 and 31x24"):
-        open_pairs(hr, lr, tmp_path / "cache", 1.0)
+        load_pairs(hr, lr, tmp_path / "cache", 1.0)
     (lr / "1.png").unlink()
     Image.new("RGB", (16, 16)).save(lr / "other.png")
     with pytest.raises(AlloSR2Error, match=r"without a partner: \['1', 'other'\]"):
-        open_pairs(hr, lr, tmp_path / "cache", 1.0)
+        load_pairs(hr, lr, tmp_path / "cache", 1.0)
     with pytest.raises(AlloSR2Error, match="expected pictures in .*none; no such folder"):
-        open_pairs(tmp_path / "none", lr, tmp_path / "cache", 1.0)
+        load_pairs(tmp_path / "none", lr, tmp_path / "cache", 1.0)
 
 
 def test_sources_are_drawn_by_their_weight(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Made pictures: exact edges, one picture per seed, splits that share nothing. Fonts are Pillow's own; no network."""
 
 import io
+import logging
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from allosr2_core.errors import AlloSR2Error
+from tests.support.tiny_training import tiny_table, to_toml
+from train.config import load_config
 from train.data.drawings import assets, command, lines, patterns, words
 from train.data.drawings.assets import SPLITS, Assets, Typeface, load_manifest
 from train.data.drawings.icons import rasterised
@@ -18,6 +21,7 @@ from train.data.sources.archives import PackageFile
 
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><rect width="5" height="10" fill="#f00"/></svg>"""
 SIDE = 128
+CONFIGS = Path(__file__).resolve().parents[2] / "train" / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,23 @@ def test_projection_takes_corners_to_corners() -> None:
     for (x, y), (u, v) in zip(source, corners(4, 4), strict=True):
         w = g * u + h * v + 1
         assert ((a * u + b * v + c) / w, (d * u + e * v + f) / w) == pytest.approx((x, y))
+
+
+def test_pictures_are_made_only_for_a_configuration_that_trains_on_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `make train-mini` asks; the second configuration has no photographs to draw on."""
+    table, without, needs = tiny_table(tmp_path), tmp_path / "without.toml", tmp_path / "needs.toml"
+    without.write_text(to_toml(table), encoding="utf-8")
+    table["data"]["sources"] = [{"hr": str(tmp_path / "drawings" / "train"), "lr": "", "weight": 1.0}]
+    needs.write_text(to_toml(table), encoding="utf-8")
+    options = ["--out", str(tmp_path / "drawings"), "--photos", str(tmp_path / "none"), "--train", "0", "--val", "0"]
+    with caplog.at_level(logging.INFO):
+        assert command.main([*options, "--test", "0", "--for", str(without)]) == 0
+    assert "trains on nothing in" in caplog.text and not (tmp_path / "drawings").exists()
+    assert command.trains_on(load_config(needs), tmp_path / "drawings")
+    assert not command.trains_on(load_config(needs), tmp_path / "other")
+    shipped = {
+        path.stem for path in CONFIGS.glob("*.toml") if command.trains_on(load_config(path), Path("data/drawings"))
+    }
+    assert shipped == {"mini_adversarial"}

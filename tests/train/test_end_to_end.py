@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
 from allosr2_core.pipeline import Pipeline, prepare
 from tests.support.parts import enlarged
-from tests.support.tiny_training import MeanDistance, run_autoencoder, tiny_table, to_toml, write_photos
+from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
+from train.checkpoints import export
 from train.config import Config, load_config
 from train.data.crops import bicubic_up
 from train.loop.rng import BatchRandom
@@ -68,8 +69,9 @@ def test_every_term_of_every_stage_is_logged_by_name(trained: tuple[Path, Config
         "t_error",
     }
     assert terms <= lines[1].keys()
-    matching = {"atm_fake", "atm_match"}  # take turns with the paths; the log keeps each term's latest value
-    assert not matching & lines[1].keys() and matching | terms <= lines[2].keys()
+    straightening, matching = {"fatc", "anchor"}, {"atm_fake", "atm_match"}  # take turns; a line for each step here
+    assert not matching & lines[1].keys() and not straightening & lines[2].keys()
+    assert matching | terms - straightening <= lines[2].keys()
     figures = lines[-1]
     assert {
         "val_psnr",
@@ -205,23 +207,6 @@ def test_every_pair_starts_at_its_own_time_or_at_the_guess(trained: tuple[Path, 
     assert float(limited(batch, 0, BatchRandom.seeded(0))["t_mean"]) == pytest.approx(0.1)
 
 
-def test_a_distance_with_several_turns_is_loaded_and_previewed_once(
-    trained: tuple[Path, Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, config = trained
-    loaded: list[str] = []
-    monkeypatch.setattr("train.stages.sr.load_distance", lambda name, root: loaded.append(name) or MeanDistance())
-    stage, batch = sr_stage(config, perceptual=("a", "b", "a"), weights={"rec_pixel": 1.0, "perceptual": 1.0})
-    first, second, third = stage.distances
-    assert loaded == ["a", "b"] and first is third and first is not second
-    calls: list[nn.Module] = []
-    for distance in (first, second):
-        distance.register_forward_hook(lambda distance, *_: calls.append(distance))
-    assert {"a", "b", "a_paired", "b_paired"} < stage.preview().figures.keys()
-    assert calls.count(first) == calls.count(second) == 3 * len(stage.validation)
-    assert "perceptual" in stage(batch, 2, BatchRandom.seeded(0))
-
-
 def test_the_whole_loss_trains_what_is_trained_and_nothing_else(trained: tuple[Path, Config]) -> None:
     _, config = trained
     stage, batch = sr_stage(config)
@@ -251,7 +236,45 @@ def test_a_step_is_a_pure_function_of_batch_step_and_generator(trained: tuple[Pa
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_checkpoint_goes_into_the_runs_folder_unless_it_is_told_elsewhere(
+    trained: tuple[Path, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that ships is replaced by an explicit flag alone, and never by an adapter."""
+    path, config = trained
+    shipped = tmp_path / "shipped.safetensors"
+    shipped.write_bytes(b"shipped")
+    monkeypatch.setattr(export, "embedded_path", lambda: shipped)
+    command = ["export", "--config", str(path.parents[1] / "tiny.toml"), "--pairs", "2"]
+    assert main(command) == 0
+    assert shipped.read_bytes() == b"shipped"
+    load_checkpoint(Path(config.run.dir) / "checkpoint.safetensors")
+    assert main([*command, "--embedded"]) == 0
+    load_checkpoint(shipped)
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--embedded", "--out", str(tmp_path / "other.safetensors")])
+    adapter = tiny_table(tmp_path)
+    adapter["adapter"] |= {"rank": 2, "alpha": 2.0}
+    (tmp_path / "adapter.toml").write_text(to_toml(adapter), encoding="utf-8")
+    assert main(["export", "--config", str(tmp_path / "adapter.toml"), "--embedded"]) == 1
+    assert "--embedded: expected a checkpoint with its own base" in capsys.readouterr().err
+
+
 # ---- commands that cannot work ----
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["sr", "--max-steps", "0"], "--max-steps: expected at least 1; got 0"),
+        (["export", "--pairs", "0"], "--pairs: expected at least 1; got 0"),
+        (["throughput", "--steps", "-1"], "--steps: expected at least 1; got -1"),
+        (["evaluate", "--limit", "x"], "--limit: expected a whole number; got 'x'"),
+    ],
+)
+def test_numbers_of_commands_have_a_range(command: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert said in capsys.readouterr().err
 
 
 def test_stages_without_what_they_need_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

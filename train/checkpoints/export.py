@@ -33,16 +33,19 @@ from allosr2_core.flow import t_from_rho
 from allosr2_core.networks.registry import network_params
 from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
 
+from ..arguments import counting
 from ..config import Config, load_config
 from ..data.crops import bicubic_up, training_crops
 from ..data.degradation import SCALE
-from ..loop.state import load_export, stage_folder
+from ..loop.state import STATE, has_state, load_export, load_state, stage_folder
 from ..models.build import autoencoder_spec, build_snr_head, network_spec
 from ..models.trainable import Trainable, trainable_networks
 from ..stages.registry import STAGES
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the file in the run's folder, where no other is named."""
 TILE_SIZE = 512
 """px, for networks with a finite receptive field; others are shown no more at once than they were trained on."""
 
@@ -67,9 +70,9 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
     """
     stages, continues = {}, list[object]()
     for name in STAGES:
-        path = stage_folder(folder, name) / "state.pt"
-        if path.exists():
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        place = stage_folder(folder, name)
+        if has_state(place):
+            state = load_state(place / STATE)
             stages[name] = {"steps": state["step"], "hours": round(state["seconds"] / 3600, 3)}
             continues += state.get("history", [])
     settings = asdict(config)
@@ -88,15 +91,20 @@ def _commit() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m train export --config ... [--out FILE] [--pairs N]`."""
+    """`python -m train export --config ... [--out FILE | --embedded] [--pairs N]`."""
     parser = argparse.ArgumentParser(prog="python -m train export", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
-    parser.add_argument("--out", type=Path, default=embedded_path())
-    parser.add_argument("--pairs", type=int, default=256, help="training pairs t* is measured on")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, help=f"default: {CHECKPOINT} in the run's folder")
+    place.add_argument("--embedded", action="store_true", help="replace the checkpoint that ships with the pack")
+    parser.add_argument("--pairs", type=counting, default=256, help="training pairs t* is measured on")
     parser.add_argument("--t-method", choices=("predicted", "calibrated"), default="predicted")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
+    if arguments.embedded and config.adapter.rank:
+        raise AlloSR2Error(f"--embedded: expected a checkpoint with its own base; {arguments.config} trains an adapter")
     folder = Path(config.run.dir)
+    out = embedded_path() if arguments.embedded else arguments.out or folder / CHECKPOINT
 
     velocity, autoencoder = trainable_networks(config)
     head = build_snr_head(config)
@@ -143,8 +151,8 @@ def main(argv: list[str]) -> int:
     )
     record = training_record(config, folder) | {"t_quantiles_05_50_95": quantiles, "pairs": arguments.pairs}
     write = _write_adapter if velocity.branched else _write_standalone
-    write(arguments.out, spec, record, velocity, autoencoder, head)
-    log.info("%s: %s", arguments.out, json.dumps({"t_star": spec.t_star, "t_quantiles": quantiles}))
+    write(out, spec, record, velocity, autoencoder, head)
+    log.info("%s: %s", out, json.dumps({"t_star": spec.t_star, "t_quantiles": quantiles}))
     return 0
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from allosr2_core.checkpoint.format import Checkpoint, embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.files import write_atomically, writing
 
 from ..config import load_config
 from ..loop.state import RECORD, export
@@ -54,7 +55,9 @@ def unpack(checkpoint: Checkpoint, run: Path) -> Path:
     for stage, modules in parts.items():
         (run / stage).mkdir(parents=True, exist_ok=True)
         export(nn.ModuleDict(modules).requires_grad_(True), run / stage)
-    (run / FOLDER / RECORD).write_text(json.dumps(dict(checkpoint.training)), encoding="utf-8")
+    record = json.dumps(dict(checkpoint.training))
+    with writing(run / FOLDER / RECORD):
+        write_atomically(run / FOLDER / RECORD, lambda partial: partial.write_text(record, encoding="utf-8"))
     return run / FOLDER
 
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import logging
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.files import write_atomically
 
 from ..config import Config
 from .degradation import SCALE, STRENGTHS, degrade, filter2d, gaussian_kernel
-from .sources.photos import image_files, load_manifest, load_split
+from .photo_files import Photo, listed, load_pairs, load_photos
+from .sources.photos import image_files, load_split
 
-NOISY_PACKAGE = "enlightenment-data"
-"""Photographs of this package carry sensor noise at full size and are halved when they are decoded."""
+log = logging.getLogger(__name__)
 MIN_DETAIL = 4.0
 """Crops whose Laplacian has a smaller standard deviation (on 0-255 grey) are flat and mostly drawn again."""
 FLAT_SHARE = 0.15
 """Chance that a flat crop is kept: sky teaches little, but a network that never saw any puts texture on it."""
 TRIES = 8
+LUMA = (0.299, 0.587, 0.114)
+"""Red, green and blue in grey (ITU-R BT.601)."""
 SHARPEN_SIGMA = 2.0
 """Standard deviation of the blur of `sharpened`, px."""
 SHARPEN_THRESHOLD = 4 / 255
@@ -41,75 +39,6 @@ def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed from a run's seed and what it is for; stable between processes and versions."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
-
-
-@functools.cache
-def noisy_names() -> frozenset[str]:
-    """File names of the photographs to halve."""
-    return frozenset(photo.name for photo in load_manifest().photos if photo.package == NOISY_PACKAGE)
-
-
-def decode_cached(path: Path, cache: Path) -> np.ndarray:
-    """The photograph as a memory-mapped uint8 array [H, W, 3]; decoded once, written atomically.
-
-    The name in the cache follows from the file's place, size and time: another file never answers for it.
-    """
-    status, place = path.stat(), path.resolve()
-    key = hashlib.sha256(f"{place}/{status.st_size}/{status.st_mtime_ns}".encode()).hexdigest()[:12]
-    target = cache / f"{path.stem}-{key}.npy"
-    if not target.exists():
-        with Image.open(path) as image:
-            rgb = ImageOps.exif_transpose(image).convert("RGB")
-        if path.name in noisy_names():
-            rgb = rgb.resize((rgb.width // 2, rgb.height // 2), Image.Resampling.BOX)
-
-        def write(partial: Path) -> None:
-            with partial.open("wb") as file:  # NumPy gives a bare path its own suffix
-                np.save(file, np.asarray(rgb))
-
-        write_atomically(target, write)
-    return np.load(target, mmap_mode="r")
-
-
-@dataclass(frozen=True)
-class Photo:
-    """What crops are cut from."""
-
-    hr: np.ndarray
-    """uint8 [H, W, 3]."""
-    lr: np.ndarray | None
-    """Its low-resolution version, uint8 [H/scale, W/scale, 3], or None: made on the fly."""
-    weight: float
-    """How often it is drawn, relative to the others."""
-
-
-def open_source(paths: Sequence[Path], cache: Path, weight: float = 1.0, lr_paths: Sequence[Path] = ()) -> list[Photo]:
-    """The photographs of one folder, together drawn with `weight`; `lr_paths`: their low-resolution versions, in order.
-
-    A 12-megapixel photograph holds more to learn than a small one, but not thirty times more: the square root counts.
-    """
-    decoded = [decode_cached(path, cache) for path in paths]
-    shares = [math.sqrt(photo.shape[0] * photo.shape[1]) for photo in decoded]
-    inputs = [decode_cached(path, cache) for path in lr_paths] if lr_paths else [None] * len(paths)
-    whole = sum(shares)
-    return [Photo(hr, lr, weight * share / whole) for hr, lr, share in zip(decoded, inputs, shares, strict=True)]
-
-
-def open_pairs(hr_folder: Path, lr_folder: Path, cache: Path, weight: float, scale: int = SCALE) -> list[Photo]:
-    """Paired folders: files of the same stem. AlloSR2Error names a file without a partner or a pair of other sizes."""
-    hr_paths, lr_paths = image_files(hr_folder), image_files(lr_folder)
-    partners = {path.stem: path for path in lr_paths}
-    alone = sorted({path.stem for path in hr_paths} ^ partners.keys())
-    if alone:
-        raise AlloSR2Error(
-            f"expected files of the same names in {hr_folder} and {lr_folder}; without a partner: {alone}"
-        )
-    photos = open_source(hr_paths, cache, weight, [partners[path.stem] for path in hr_paths])
-    for path, photo in zip(hr_paths, photos, strict=True):
-        sizes = [f"{p.shape[1]}x{p.shape[0]}" for p in (photo.hr, photo.lr) if p is not None]
-        if photo.lr is None or photo.hr.shape[:2] != tuple(scale * side for side in photo.lr.shape[:2]):
-            raise AlloSR2Error(f"{path.name}: expected a picture {scale} times its input; got {' and '.join(sizes)}")
-    return photos
 
 
 def bicubic_up(lr: Tensor, scale: int) -> Tensor:
@@ -138,6 +67,11 @@ def sharpened(x: Tensor, amount: float) -> Tensor:
     return (x + amount * mask * fine).clamp(-1, 1)
 
 
+def greyed(picture: Tensor) -> Tensor:
+    """[3, H, W] -> its luma in all three channels."""
+    return (picture * picture.new_tensor(LUMA)[:, None, None]).sum(dim=0).clamp(0, 1).expand(3, -1, -1).contiguous()
+
+
 def detail(hr: Tensor) -> float:
     """Standard deviation of the Laplacian of the grey picture, 0-255. hr: [3, H, W] in [0, 1]."""
     grey = hr.mean(dim=0) * 255
@@ -164,19 +98,24 @@ class PhotoCrops(Dataset):
         extended: bool = False,
         zoom: tuple[float, float] = (0.3, 1.0),
         flat_share: float = FLAT_SHARE,
+        grey: float = 0.0,
     ) -> None:
         """`start`: index of the first item still to be seen; `length`: how many the whole run sees.
 
         `extended`: see `degrade`. `zoom`: range of the size that crops are seen at, relative to the photograph's own;
-        logarithms are drawn evenly. `flat_share`: chance that a flat crop is kept; the others are drawn again.
+        logarithms are drawn evenly. `flat_share`: chance that a flat crop is kept; the others are drawn again. `grey`:
+        share of crops that are made grey.
         """
         if not 0.0 < zoom[0] <= zoom[1]:
             raise AlloSR2Error(f"zoom: expected a range of positive sizes; got {list(zoom)}")
         self.photos = list(photos)
         self.crop, self.seed, self.start, self.length, self.scale = crop, seed, start, length, scale
         self.strengths = torch.tensor(strengths) if strengths is not None else None
-        self.extended, self.zoom, self.flat_share = extended, zoom, flat_share
+        self.extended, self.zoom, self.flat_share, self.grey = extended, zoom, flat_share, grey
         usable = [min(photo.hr.shape[:2]) >= crop for photo in self.photos]
+        small = [photo.name for photo, large in zip(self.photos, usable, strict=True) if not large]
+        if small:
+            log.warning("%d of %d photographs are smaller than %d px and not used: %s", len(small), len(photos), crop, listed(small))
         if not any(usable):
             raise AlloSR2Error(
                 f"expected photographs of at least {crop} px; got {len(photos)} and none is large enough"
@@ -193,14 +132,24 @@ class PhotoCrops(Dataset):
             if detail(hr) >= MIN_DETAIL or float(torch.rand((), generator=rng)) < self.flat_share:
                 break
             hr, lr = self._draw(rng)
+        without_colour = self._is_grey(self.start + item)
+        if without_colour:
+            hr = greyed(hr)
         batch = {"hr": hr}
         if self.strengths is not None:
             index = -1
             if lr is None:
                 index = int(torch.multinomial(self.strengths, 1, generator=rng))
                 lr = degrade(hr[None], STRENGTHS[index], rng, self.scale, extended=self.extended)[0]
-            batch |= {"lr": lr, "strength": torch.tensor(index)}
+            batch |= {"lr": greyed(lr) if without_colour else lr, "strength": torch.tensor(index)}
         return batch
+
+    def _is_grey(self, index: int) -> bool:
+        """Drawn apart from all else, so that the share changes nothing in the other crops."""
+        if not self.grey:
+            return False
+        rng = torch.Generator().manual_seed(derive_seed(self.seed, "grey", index))
+        return float(torch.rand((), generator=rng)) < self.grey
 
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         photo = self.photos[int(torch.multinomial(self.weights, 1, generator=rng))]
@@ -244,13 +193,13 @@ def training_photos(config: Config) -> list[Photo]:
     """The configured sources, or the training split of `root` where none is named."""
     data, cache = config.data, Path(config.data.cache)
     if not data.sources:
-        return open_source(load_split(Path(data.root), "train"), cache)
+        return load_photos(load_split(Path(data.root), "train"), cache)
     photos: list[Photo] = []
     for source in data.sources:
         if source.lr:
-            photos += open_pairs(Path(source.hr), Path(source.lr), cache, source.weight)
+            photos += load_pairs(Path(source.hr), Path(source.lr), cache, source.weight)
         else:
-            photos += open_source(image_files(Path(source.hr)), cache, source.weight)
+            photos += load_photos(image_files(Path(source.hr)), cache, source.weight)
     return photos
 
 
@@ -280,4 +229,5 @@ def training_crops(
         extended=data.extended,
         zoom=zoom or data.zoom,
         flat_share=flat_share,
+        grey=data.grey,
     )

@@ -277,5 +277,5 @@ def _through(x: Tensor, **options: Any) -> Tensor:  # noqa: ANN401 - Pillow's ow
     pixels = x[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, **options)
-    decoded = np.asarray(Image.open(buffer).convert("RGB"))
+    decoded = np.asarray(Image.open(buffer, formats=("JPEG", "WEBP")).convert("RGB"))
     return torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].float().div(255)

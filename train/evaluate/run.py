@@ -27,6 +27,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.write import save_image
 from allosr2_core.options import OPTIONS
 
+from ..arguments import counting
 from ..data.degradation import STRENGTHS, Strength
 from ..data.sources.photos import load_split
 from ..downloads.wheels import sha256_of
@@ -131,9 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reduce", type=int, default=1, help="large photos are first made so many times smaller: soft ones turn sharp"
     )
-    parser.add_argument("--limit", type=int, help="at most so many photos, evenly spread over the split")
+    parser.add_argument("--limit", type=counting, help="at most so many photos, evenly spread over the split")
     add_options(parser, [name for name in OPTIONS if name not in ("scale", "long_edge")])
-    parser.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    parser.add_argument("--threads", type=counting, help="torch threads (default: torch's own choice)")
     parser.add_argument("--root", type=Path, default=Path("data"), help="data folder (default: data)")
     parser.add_argument("--out", type=Path, help="folder for table.md, figures.json and one strip per photo")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")

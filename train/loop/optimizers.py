@@ -173,3 +173,11 @@ def make_optimizer(
     if optim.optimizer == "muon":
         return Muon(groups, lr=optim.lr, dtype=dtype)
     raise AlloSR2Error(f"optimizer: expected 'adamw' or 'muon'; got {optim.optimizer!r}")
+
+
+def optimizer_of(state: dict[str, Any]) -> str | None:
+    """The configured name of the optimiser that a state is of; None for one that has not made a step."""
+    kept = {name for of_parameter in state["state"].values() for name in of_parameter}
+    if not kept:
+        return None
+    return "adamw" if "exp_avg" in kept else "muon"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 
 import torch
 
@@ -22,6 +23,26 @@ def bf16_is_native(device_type: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has = torch.cpu.get_capabilities() if device_type == "cpu" else {}
     return any(bool(there) for name, there in has.items() if name.endswith("bf16"))
+
+
+INSTRUCTIONS = {
+    "AMX": ("amx_bf16",),
+    "AVX512-BF16": ("avx512_bf16",),
+    "AVX512": ("avx512_f",),
+    "AVX2": ("avx2",),
+    "SVE-BF16": ("sve_bf16", "arm_bf16"),
+    "NEON": ("neon", "asimd"),
+}
+"""What multiplies matrices on a processor, the fastest first -> torch's names of it (`torch.cpu.get_capabilities`)."""
+
+
+def instruction_set(has: Mapping[str, object] | None = None) -> str:
+    """The fastest of `INSTRUCTIONS` that this processor, or one of these capabilities, has; else its architecture."""
+    has = torch.cpu.get_capabilities() if has is None else has
+    for name, flags in INSTRUCTIONS.items():
+        if any(has.get(flag) for flag in flags):
+            return name
+    return str(has.get("architecture", "none known"))
 
 
 def mixed_precision(setting: str, device_type: str) -> str:

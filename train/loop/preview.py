@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from allosr2_core.files import write_atomically
+from allosr2_core.files import write_atomically, writing
 
 from ..config import Config
-from ..data.crops import decode_cached, detail
+from ..data.crops import detail
+from ..data.photo_files import decode_all
 from ..data.sources.photos import load_split
 
 GAP = 4
@@ -55,14 +56,14 @@ def _square(photo: np.ndarray, top: int, left: int, side: int) -> Tensor:
 def validation_crops(
     config: Config, side: int, crop: Callable[[np.ndarray, int], Tensor] = centre_crop
 ) -> list[Tensor]:
-    """One square of every validation photograph."""
+    """One square of every validation photograph that can be read."""
     paths = load_split(Path(config.data.root), "val")
-    return [crop(decode_cached(path, Path(config.data.cache)), side) for path in paths]
+    return [crop(photo, side) for photo in decode_all(paths, Path(config.data.cache)).values()]
 
 
 def to_picture(pixels: Tensor) -> Tensor:
     """What a decoder gives, about [-1, 1], as a picture in [0, 1]."""
-    return pixels.mul(0.5).add(0.5).clamp(0, 1)
+    return pixels.float().mul(0.5).add(0.5).clamp(0, 1)
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
@@ -96,7 +97,8 @@ def strip(rows: list[list[Tensor]], path: Path, columns: int = 2) -> None:
     cells += [torch.zeros_like(cells[0])] * (-len(cells) % columns)
     lines = [torch.cat(cells[i : i + columns], dim=2) for i in range(0, len(cells), columns)]
     sheet = torch.cat(lines, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-    write_atomically(path, lambda partial: Image.fromarray(sheet).save(partial, format="PNG"))
+    with writing(path):
+        write_atomically(path, lambda partial: Image.fromarray(sheet).save(partial, format="PNG"))
 
 
 def centre(picture: Tensor, side: int) -> Tensor:

@@ -1,14 +1,19 @@
-"""What a run keeps on disk: resumable state, averaged weights, exports. Every write is atomic."""
+"""What a run keeps on disk: resumable state and the one before it, averaged weights, exports. Every write is atomic."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+import logging
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,8 +22,12 @@ from allosr2_core.files import write_atomically
 
 from .. import former_names
 
+log = logging.getLogger(__name__)
 STATE = "state.pt"
 """Name of the resumable state in a stage's folder."""
+OLDER = "state.older.pt"
+"""The one saved before it, for a disk that loses the last."""
+LOCK = ".lock"
 RECORD = "training.json"
 """Beside the modules of an unpacked checkpoint: how it was trained."""
 
@@ -29,19 +38,97 @@ def stage_folder(run: Path, stage: str) -> Path:
     return former if former.exists() and not (run / stage).exists() else run / stage
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a stage's folder to one run; the lock ends with the process. AlloSR2Error where another run holds it."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise AlloSR2Error(
+            f"expected {folder} to itself; another run is training in it: wait for it, or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a run was started in a stage's folder."""
+    return (folder / STATE).exists() or (folder / OLDER).exists()
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a resumable state."""
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    """Write a resumable state; one that was there becomes the older one beside it (`OLDER`).
+
+    AlloSR2Error where the disk does not take it, and both are as they were.
+    """
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:  # torch's own files hide what the system says about a full disk
+            torch.save(state, file)
+        if path.exists():
+            _keep(path, path.with_name(OLDER))
+
+    _put(path, write)
+
+
+def _keep(path: Path, older: Path) -> None:
+    """Give a file a second name, whose former file goes; the first name is there all along where links are known."""
+    link = older.with_suffix(".part")
+    with contextlib.suppress(FileNotFoundError):
+        link.unlink()
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without links
+        os.replace(path, older)
+    else:
+        os.replace(link, older)
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    """`write_atomically`, whose errors say in one line what the system said."""
+    try:
+        write_atomically(path, write)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise AlloSR2Error(f"{path}: could not be written: {_reason(error)}; what was there is kept") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said below an error of a writer, e.g. "No space left on device"; else its own first line."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror
+        below = below.__cause__ or below.__context__
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a resumable state. AlloSR2Error when there is none or it is not one of ours."""
+    """Read a resumable state, or, where it is damaged or gone, the older one beside it, and say so.
+
+    AlloSR2Error when there is none or it is not one of ours.
+    """
+    try:
+        return _read_state(path)
+    except AlloSR2Error as error:
+        older = path.with_name(OLDER)
+        if path.name != STATE or not older.exists():
+            raise
+        state = _read_state(older)
+        log.warning("%s; going on from %s, of step %d", error, older.name, state["step"])
+        return state
+
+
+def _read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise AlloSR2Error(f"expected a resumable state at {path}; there is none") from None
     except Exception as error:  # noqa: BLE001 - whatever unpickling a foreign file raises
-        raise AlloSR2Error(f"expected a resumable state at {path}; {type(error).__name__}: {error}") from error
+        said = (str(error) or "no more is known").splitlines()[0]
+        raise AlloSR2Error(f"expected a resumable state at {path}; {type(error).__name__}: {said}") from error
     needed = {"trained", "averaged", "optimizer", "step", "seconds"}
     if not isinstance(state, dict) or not needed <= state.keys():
         raise AlloSR2Error(
@@ -57,7 +144,7 @@ def find_state(place: Path) -> Path:
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
     """What led to the modules in a folder, oldest first: runs (steps, hours, settings) or a checkpoint's record."""
-    if (folder / STATE).exists():
+    if has_state(folder):
         state = load_state(folder / STATE)
         hours = round(state["seconds"] / 3600, 3)
         return [
@@ -68,9 +155,22 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(record.read_text(encoding="utf-8"))] if record.exists() else []
 
 
+def hold(module: nn.Module) -> None:
+    """Leave what is trained in a module as it is: not differentiated any more, but saved, averaged and exported."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.requires_grad_(False)
+            parameter.held = True  # type: ignore[attr-defined]
+
+
+def is_trained(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is part of what a run makes: it learns, or is held (`hold`)."""
+    return parameter.requires_grad or getattr(parameter, "held", False)
+
+
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
     """The module's state without frozen parameters: a network trained whole, or the branches of an adapted one."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    frozen = {name for name, parameter in module.named_parameters() if not is_trained(parameter)}
     return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
@@ -92,7 +192,7 @@ def export(trained: nn.ModuleDict, folder: Path) -> None:
     """Write each trained module as folder/<name>.safetensors: what the next stage starts from."""
     for name, module in trained.items():
         tensors = {key: value.contiguous() for key, value in trained_state(module).items()}
-        write_atomically(folder / f"{name}.safetensors", lambda temporary, t=tensors: save_file(t, temporary))
+        _put(folder / f"{name}.safetensors", lambda partial, t=tensors: save_file(t, partial))
 
 
 def load_export(module: nn.Module, path: Path) -> None:
@@ -109,7 +209,7 @@ class Averages:
     """Exponential moving average of the trained parameters; warms up so that early steps are forgotten quickly."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.parameters = {name: p for name, p in module.named_parameters() if is_trained(p)}
         self.values = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.decay = decay
 

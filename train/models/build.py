@@ -77,9 +77,7 @@ def load_velocity(config: Config) -> VelocityNetwork:
         model = build_velocity(config)
     if not model.null:
         raise AlloSR2Error(f"base.transformer: expected the network.type of a base; got {config.network.type!r}")
-    dtype = DTYPES.get(config.base.dtype)
-    if dtype is None:
-        raise AlloSR2Error(f"base.dtype: expected one of {', '.join(DTYPES)}; got {config.base.dtype!r}")
+    dtype = DTYPES[config.base.dtype]
     assign(model.adapted, read_transformer(config.base.transformer, dtype), config.base.transformer)
     model.compute_in(dtype)
     model.set_null(read_tensors(config.base.null) if config.base.null else {}, config.base.null)

@@ -19,7 +19,7 @@ from ..data.crops import PhotoCrops, derive_seed, training_crops
 from ..loop.preview import Preview, psnr, to_picture, validation_crops
 from ..loop.rng import BatchRandom
 from ..loop.stage import Stage
-from ..loop.state import STATE
+from ..loop.state import has_state
 from ..models.build import build_autoencoder
 from ..perceptual.networks import load_st_lpips
 
@@ -51,7 +51,7 @@ class AutoencoderStage(Stage):
             raise AlloSR2Error(
                 f"expected an autoencoder of type 'patch' to train and no base; got {config.autoencoder.type!r}"
             )
-        if not (Path(config.run.dir) / self.name / STATE).exists():
+        if not has_state(Path(config.run.dir) / self.name):
             linear_basis(model, self.dataset(0), config.stages.autoencoder.pca_patches, config.run.seed)
         self.trained = nn.ModuleDict({"autoencoder": model})
         self.distance = load_st_lpips("alex", Path(config.data.root).parent)

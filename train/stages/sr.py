@@ -27,12 +27,22 @@ from ..data.degradation import SCALE
 from ..loop.preview import Preview, to_picture
 from ..loop.rng import BatchRandom
 from ..loop.stage import Stage
+from ..loop.state import hold, is_trained
 from ..models.build import build_snr_head
 from ..models.trainable import trainable_networks
-from ..perceptual.distances import load_distance
+from ..perceptual.distances import load_distances
 from .prior import flow_matching_error
 from .sr_adversary import SRAdversary
-from .sr_validation import Restored, grid_periods, validation_figures, validation_pairs
+from .sr_validation import (
+    KEPT,
+    Pair,
+    Restored,
+    constant_figures,
+    features_of,
+    grid_periods,
+    validation_figures,
+    validation_pairs,
+)
 
 GRIDS = (1, 2, 4)
 """Periods of the `lattice` loss, in patches of the decoder: its own grid, and those of the U-Net's levels."""
@@ -65,8 +75,17 @@ class SRStage(Stage):
         )
         if self.stage.decoder_lr:
             self.trained["decoder"] = autoencoder.decoder
+        self.rates = {
+            "velocity": 1.0,
+            "encoder": self.stage.encoder_lr,
+            "decoder": self.stage.decoder_lr,
+            "snr_head": self.stage.head_lr,
+        }
+        for name, rate in self.rates.items():
+            if not rate and name in self.trained:
+                hold(self.trained[name])
         data_root = Path(config.data.root).parent
-        self.by_name = {name: load_distance(name, data_root) for name in dict.fromkeys(self.stage.perceptual)}
+        self.by_name = load_distances(self.stage.perceptual, data_root)
         self.distances = nn.ModuleList(self.by_name[name] for name in self.stage.perceptual)  # some have several turns
         self.losses = in_order([name for name in LOSSES if self.stage.weight(name)])
         adversary = self.stage.adversary
@@ -80,6 +99,8 @@ class SRStage(Stage):
             self.adversary = SRAdversary(adversary, data_root, seed)
         self.to(memory_format=torch.channels_last)
         self.validation = list(validation_pairs(config).values())
+        self.grid_periods = grid_periods(self.validation)
+        self._pairs: list[Pair] = []
 
     def dataset(self, start: int) -> Dataset:
         return training_crops(self.config, self.seed_name, start, self.optim.steps * self.optim.batch, degraded=True)
@@ -89,10 +110,9 @@ class SRStage(Stage):
         return {**self.stage.weights, "snr_map": self.stage.weight("snr_head"), "discriminator": 1.0}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        stage = self.stage
-        rates = {"velocity": 1.0, "encoder": stage.encoder_lr, "decoder": stage.decoder_lr, "snr_head": stage.head_lr}
-        trained = {name: [p for p in part.parameters() if p.requires_grad] for name, part in self.trained.items()}
-        return [{"params": trained[name], "lr_scale": rate} for name, rate in rates.items() if trained.get(name)]
+        """One for each part, also where its rate is 0: a state goes on when a rate is changed."""
+        trained = {name: [p for p in part.parameters() if is_trained(p)] for name, part in self.trained.items()}
+        return [{"params": trained[name], "lr_scale": rate} for name, rate in self.rates.items() if trained.get(name)]
 
     def forward(self, batch: dict[str, Tensor], step: int, random: BatchRandom) -> dict[str, Tensor]:
         stage, velocity = self.stage, self.trained["velocity"]
@@ -141,6 +161,9 @@ class SRStage(Stage):
         )
         if shown is not None:
             terms |= shown.terms()
+        if "perceptual" in terms:  # the log tells the networks apart, whose distances are of other sizes
+            network = stage.perceptual[step % len(stage.perceptual)]
+            terms[f"perceptual_{network}"] = terms["perceptual"].detach()
         t_error = (t_predicted_B - t_paired_B).abs().mean()
         return terms | {"t_mean": t_B.mean(), "t_std": t_B.std(correction=0), "t_error": t_error}
 
@@ -181,7 +204,7 @@ class SRStage(Stage):
     @torch.no_grad()
     def predicted_time(self, log_rho_B: Tensor) -> Tensor:
         """The time the head predicts, [B]: what inference starts from."""
-        return self._within_range(t_from_rho(log_rho_B.exp()))
+        return self._within_range(t_from_rho(log_rho_B.float().exp()))
 
     def start_times(self, t_paired_B: Tensor, t_predicted_B: Tensor, random: BatchRandom) -> Tensor:
         """Where each pair's one step starts: at the head's prediction or its own t*, jittered.
@@ -201,26 +224,40 @@ class SRStage(Stage):
         return t_B.clamp(self.stage.t_min, self.stage.t_max)
 
     @torch.no_grad()
-    def restore(self, hr: Tensor, lr: Tensor, number: int) -> Restored:
-        """A validation pair [1, 3, H, W], [1, 3, H/4, W/4] in [0, 1] as inference would see it, and what it shows.
+    def restore(self, pair: Pair, number: int) -> Restored:
+        """A validation pair as inference would see it, and what it shows.
 
         `number` seeds the noise, where a step starts from some.
         """
-        init, velocity, decode = self.stage.init, self.trained["velocity"], self.autoencoder.network.decode
-        z_hr, z_lr = self.encode_hr(hr.mul(2).sub(1)), self.encode_lr(lr)
+        init, decode = self.stage.init, self.autoencoder.network.decode
+        z_hr, z_lr = pair.z_hr, self.encode_lr(pair.lr)
         t, t_paired = self.predicted_time(self.trained["snr_head"](z_lr)), self.paired_time(z_lr, z_hr)
         z_lr = self.start_latent(z_lr, t, BatchRandom.seeded(number))
         start = start_state(z_lr, t, init)
-        exact = one_step(velocity, start_state(z_lr, t_paired, init), t_paired)
+        exact = one_step(self._velocity, start_state(z_lr, t_paired, init), t_paired)
         return Restored(
-            picture=to_picture(decode(one_step(velocity, start, t))),
-            four_steps=to_picture(decode(euler(velocity, start, t, 4))),
+            picture=to_picture(decode(one_step(self._velocity, start, t))),
+            four_steps=to_picture(decode(euler(self._velocity, start, t, 4))),
             paired=to_picture(decode(exact)),
             decoded=to_picture(decode(z_hr)),
-            z_hr=z_hr,
             t_error=float((t - t_paired).abs()),
-            curvature=float(curvature(velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, init)),
+            curvature=float(curvature(self._velocity, z_hr, z_lr, t_paired, 0.5 * t_paired, init)),
         )
+
+    def _velocity(self, z_t: Tensor, t: Tensor) -> Tensor:
+        """The trained velocity in fp32, of which differences are taken."""
+        return self.trained["velocity"](z_t, t).float()
+
+    @torch.no_grad()
+    def pairs(self) -> list[Pair]:
+        """The validation pairs with what training does not change of them, made when they are first asked for."""
+        for hr, lr in self.validation[len(self._pairs) :]:
+            hr, lr = hr.to(self.device), lr.to(self.device)
+            up, features = bicubic_up(lr, SCALE), features_of(hr, self.by_name)
+            figures = constant_figures(up, hr, features, self.by_name, self.grid_periods)
+            kept = features if len(self._pairs) < KEPT else {}
+            self._pairs.append(Pair(hr, lr, up, self.encode_hr(hr.mul(2).sub(1)), kept, figures))
+        return self._pairs
 
     def blocks_to_shard(self) -> Sequence[nn.Module]:
         """The blocks of a transformer with branches, if the configuration asks for it."""
@@ -233,13 +270,11 @@ class SRStage(Stage):
 
     @torch.no_grad()
     def preview(self) -> Preview:
-        rows, sums, latents, periods = [], dict[str, float](), [], grid_periods(self.validation)
-        for number, pair in enumerate(self.validation):
-            hr, lr = (picture.to(self.device) for picture in pair)
-            up, result = bicubic_up(lr, SCALE), self.restore(hr, lr, number)
-            for name, value in validation_figures(up, hr, result, self.by_name, periods).items():
-                sums[name] = sums.get(name, 0.0) + value / len(self.validation)
-            rows.append([up, result.picture, hr])
-            latents.append(result.z_hr)
-        drift = flow_matching_error(self.trained["velocity"], latents)
+        rows, sums, pairs = [], dict[str, float](), self.pairs()
+        for number, pair in enumerate(pairs):
+            result = self.restore(pair, number)
+            for name, value in validation_figures(pair, result, self.by_name, self.grid_periods).items():
+                sums[name] = sums.get(name, 0.0) + value / len(pairs)
+            rows.append([pair.up, result.picture, pair.hr])
+        drift = flow_matching_error(self.trained["velocity"], [pair.z_hr for pair in pairs])
         return Preview(sums | {"drift": drift}, rows)

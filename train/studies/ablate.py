@@ -33,6 +33,7 @@ from allosr2_core.files import write_atomically
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
+from ..arguments import counting
 from ..config import Config, from_table, load_config
 from ..data.crops import bicubic_up
 from ..data.degradation import SCALE
@@ -143,12 +144,11 @@ def figures(stage: SRStage, suite: MetricSuite, pictures: Path) -> dict[str, flo
     pictures.mkdir(exist_ok=True)
     rows: list[dict[str, float]] = []
     latents: list[Tensor] = []
-    for number, (hr, lr) in enumerate(stage.validation):
-        result = stage.restore(hr, lr, number)
-        measured = suite.measure(result.picture, suite.reference(hr))
-        four = suite.measure(result.four_steps, suite.reference(hr))
+    for number, pair in enumerate(stage.pairs()):
+        result, reference = stage.restore(pair, number), suite.reference(pair.hr)
+        measured, four = (suite.measure(picture, reference) for picture in (result.picture, result.four_steps))
         rows.append(measured | {"curvature": result.curvature, "gap_4_steps": measured["psnr_y"] - four["psnr_y"]})
-        latents.append(result.z_hr)
+        latents.append(pair.z_hr)
         save_image(pictures / picture_name(number), result.picture[0].permute(1, 2, 0))
     means = {}
     for name in rows[0]:
@@ -231,7 +231,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m train ablate", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("train/ablation.toml"))
     parser.add_argument("--only", help="variants to run, separated by commas")
-    parser.add_argument("--seeds", type=int, help="only so many of the seeds")
+    parser.add_argument("--seeds", type=counting, help="only so many of the seeds")
     parser.add_argument("--hours", type=float, default=math.inf, help="stop, resumably, after so many hours")
     parser.add_argument("--root", type=Path, default=Path("data"), help="where the metrics' weights are")
     parser.add_argument("--table", action="store_true", help="run nothing")

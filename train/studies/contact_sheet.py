@@ -23,6 +23,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
+from ..arguments import counting
 from ..data.degradation import SCALE
 from ..data.sources.photos import CREDITS, load_split, read_credits
 from ..evaluate.crops import EvalPhoto, evenly, load_photos, low_resolution
@@ -82,9 +83,9 @@ def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train sheet", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
-    parser.add_argument("--crops", type=int, default=12)
+    parser.add_argument("--crops", type=counting, default=12)
     parser.add_argument("--real-lq", type=int, default=8)
-    parser.add_argument("--side", type=int, default=224, help="of a picture, px, a multiple of 32")
+    parser.add_argument("--side", type=counting, default=224, help="of a picture, px, a multiple of 32")
     parser.add_argument("--root", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("runs/contact-sheet.png"))
     parser.add_argument("--free", action="store_true", help="only CC0 and public domain")

@@ -20,6 +20,7 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
 
+from ..arguments import counting
 from ..config import load_config
 from ..data.crops import derive_seed
 from ..data.degradation import SCALE, STRENGTHS, Strength, degrade
@@ -59,8 +60,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("photos", type=Path, nargs="*")
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
     parser.add_argument("--out", type=Path, default=Path("runs/degradations.jpg"))
-    parser.add_argument("--columns", type=int, default=6)
-    parser.add_argument("--side", type=int, default=192)
+    parser.add_argument("--columns", type=counting, default=6)
+    parser.add_argument("--side", type=counting, default=192)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     if arguments.photos:

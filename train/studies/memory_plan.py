@@ -24,6 +24,7 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.autoencoders import Autoencoder
 from allosr2_core.networks.registry import VelocityNetwork
 
+from ..arguments import counting
 from ..config import Config, load_config
 from ..models.build import DTYPES, build_autoencoder, build_velocity, latent_channels
 
@@ -170,7 +171,7 @@ def main(argv: list[str]) -> int:
     """`python -m train memory [--config ...] [--micro 1 2 4]`."""
     parser = argparse.ArgumentParser(prog="python -m train memory", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("train/configs/flux1_dev.toml"))
-    parser.add_argument("--micro", type=int, nargs="+", default=[1, 2, 4], help="micro batches to work out")
+    parser.add_argument("--micro", type=counting, nargs="+", default=[1, 2, 4], help="micro batches to work out")
     arguments = parser.parse_args(argv)
     print(table(load_config(arguments.config), tuple(arguments.micro)))  # noqa: T201 - the table is the result
     return 0

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
+from allosr2_core.image.opening import open_picture
 
 from ..loop.run_log import LOG
-from ..loop.state import STATE, load_state, stage_folder
+from ..loop.state import STATE, has_state, load_state, stage_folder
 from ..stages.registry import STAGES
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def spread(items: list[Path], count: int) -> list[Path]:
 
 def inline_picture(path: Path) -> str:
     """An <img> that holds the picture itself, as JPEG of at most STRIP_WIDTH."""
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         picture = image.convert("RGB")
     if picture.width > STRIP_WIDTH:
         picture = picture.resize((STRIP_WIDTH, round(picture.height * STRIP_WIDTH / picture.width)))
@@ -137,7 +137,7 @@ def stage_section(folder: Path) -> str:
     speed = {name: points for name, points in named.items() if name in SPEED}
     terms = {name: points for name, points in named.items() if name not in validation | speed}
     parts = [f"<h2>{escape(folder.name)}</h2>"]
-    if (folder / STATE).exists():
+    if has_state(folder):
         state = load_state(folder / STATE)
         parts.append(f"<p>{state['step']} steps, {state['seconds'] / 3600:.2f} hours.</p>")
         settings = table(state.get("settings", {}))

@@ -26,6 +26,7 @@ from allosr2_core.files import write_atomically
 from allosr2_core.pipeline import Backend, Pipeline, encode, finish, prepare, step
 from allosr2_core.start_time import estimate_t
 
+from ..arguments import counting
 from ..data.degradation import SCALE, STRENGTHS
 from ..data.sources.photos import load_split
 from ..evaluate.crops import evenly, load_photos, low_resolution
@@ -174,7 +175,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--checkpoint", type=Path, default=embedded_path())
     parser.add_argument("--strength", type=choices(STRENGTHS), default=STRENGTHS)
-    parser.add_argument("--limit", type=int, help="at most so many photographs, evenly spread")
+    parser.add_argument("--limit", type=counting, help="at most so many photographs, evenly spread")
     parser.add_argument("--root", type=Path, default=Path("data"))
     parser.add_argument("--json", type=Path, help="write every measurement there")
     parser.add_argument("--out", type=Path, help="draw the figure there (.svg or .png)")

@@ -1,11 +1,12 @@
 """How fast the SR stage trains, and where a step's time goes.
 
-python -m train throughput --config train/configs/mini.toml [--steps 20]
+python -m train throughput --config train/configs/mini.toml [--steps 20] [--preview]
 
 Runs the real stage on real batches, made before the clock starts, without writing anything. Counts the floating-point
 operations of a step (convolutions and matrix products, forward and backward), and measures what this machine reaches
-on a large matrix product of the same precision: the ratio says how much of the machine a step uses. Run nothing
-beside it.
+on a large matrix product of the same precision: the ratio says how much of the machine a step uses. Says which
+instructions the processor has for it, and what else bounds the figures ("bounded_by"). Run nothing beside it.
+--preview measures two previews, the first of which makes what the later ones keep, and their share of a run's time.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import time
 from pathlib import Path
 
+import psutil
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..arguments import counting
 from ..config import load_config
 from ..loop.optimizers import make_optimizer
-from ..loop.precision import gemm_flops, mixed_precision
+from ..loop.precision import gemm_flops, instruction_set, mixed_precision
 from ..loop.rng import BatchRandom
 from ..stages.sr import SRStage
 
 TOP = 12
+BUSY = 0.3
+"""Cores that others take from the step, from which figures are not those of the machine alone."""
 
 
 class Stepper:
@@ -80,6 +86,62 @@ def measure(stepper: Stepper, steps: int) -> dict[str, float]:
     }
 
 
+def previews(stepper: Stepper, seconds_per_step: float, every: int) -> dict[str, float]:
+    """Seconds of the first preview and of a later one, and the share of a run's time that later ones take."""
+    taken = []
+    for _ in range(2):
+        started = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=stepper.autocast):
+            stepper.stage.preview()
+        taken.append(time.perf_counter() - started)
+    first, later = taken
+    share = later / (later + every * seconds_per_step) if every else 0.0
+    return {"seconds_of_first_preview": first, "seconds_of_preview": later, "share_of_previews": share}
+
+
+class Beside:
+    """How many of the cores that a process could compute on others took, between two calls."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.started = threads, self._now()
+
+    def cores(self) -> float:
+        """On average since it was made; 0 while there were cores enough for all."""
+        wall, own, busy = (now - before for now, before in zip(self._now(), self.started, strict=True))
+        others = max(0.0, busy - own) / wall
+        return max(0.0, others + self.threads - (psutil.cpu_count() or 1))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds: of the clock, of this process, and of all cores together that were not idle."""
+        cpu = psutil.cpu_times()
+        idle = cpu.idle + getattr(cpu, "iowait", 0.0) + getattr(cpu, "guest", 0.0)  # guests count as users too
+        return time.perf_counter(), time.process_time(), sum(cpu) - idle
+
+
+def bounds(instructions: str, precision: str, threads: int, cores: int, load: float) -> list[str]:
+    """Why steps may take longer here than elsewhere, or than they could; empty where nothing is known.
+
+    Args:
+        instructions: see `instruction_set`.
+        precision: accelerate's name of the one that the steps are made in.
+        threads: that compute.
+        cores: that this process may use.
+        load: cores that other processes took away meanwhile (`Beside`).
+    """
+    why = []
+    if precision != "bf16":
+        asked = "is not asked for (run.precision)" if instructions in ("AMX", "AVX512-BF16") else "is not native here"
+        why.append(f"fp32: bf16 {asked}; the processor's matrix products are {instructions}")
+    elif instructions == "AVX512-BF16":
+        why.append("bf16 by vectors (AVX512-BF16): the matrix units of AMX are several times as fast")
+    if threads < cores:
+        why.append(f"{threads} of {cores} cores compute (run.threads)")
+    if load > BUSY:
+        why.append(f"other processes took {load:.1f} cores: these figures are not those of the machine alone")
+    return why
+
+
 def hot_spots(stepper: Stepper, steps: int = 3) -> str:
     """The operators most time is spent in."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -92,8 +154,9 @@ def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train throughput", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("train/configs/mini.toml"))
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batches", type=int, default=4, help="prepared batches, used in turn")
+    parser.add_argument("--steps", type=counting, default=20)
+    parser.add_argument("--batches", type=counting, default=4, help="prepared batches, used in turn")
+    parser.add_argument("--preview", action="store_true", help="also measure what a preview takes")
     parser.add_argument("--profile", action="store_true", help="also list the operators most time is spent in")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
@@ -105,8 +168,21 @@ def main(argv: list[str]) -> int:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     stepper = Stepper(SRStage(config), config.run.precision, arguments.batches)
+    beside = Beside(torch.get_num_threads())
     figures = measure(stepper, arguments.steps)
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))  # noqa: T201
+    load = beside.cores()
+    if arguments.preview:
+        figures |= previews(stepper, figures["seconds_per_step"], config.run.preview_every)
+    instructions, threads = instruction_set(), torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    precision = "bf16" if stepper.autocast else "fp32"
+    machine = {
+        "instruction_set": instructions,
+        "precision": precision,
+        "threads": threads,
+        "bounded_by": bounds(instructions, precision, threads, cores, load),
+    }
+    print(json.dumps(machine | {name: round(value, 4) for name, value in figures.items()}, indent=1))  # noqa: T201
     if arguments.profile:
         print(hot_spots(stepper))  # noqa: T201
     return 0

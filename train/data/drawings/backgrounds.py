@@ -6,8 +6,9 @@ import functools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 
+from ..photo_files import decode
 from .kit import Color, Kit
 
 
@@ -52,5 +53,4 @@ def photograph(kit: Kit, blurred: bool = False) -> Image.Image:
 
 @functools.lru_cache(maxsize=4)
 def _decoded(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+    return decode(path)

@@ -26,6 +26,8 @@ from PIL import Image
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 
+from ...arguments import counting
+from ...config import Config, load_config
 from ..crops import derive_seed
 from ..sources.photos import load_split
 from . import diagrams, held_out, icons, lines, patterns, plots, screens, text
@@ -120,6 +122,11 @@ def check_recipe(out: Path, recipe: dict[str, int]) -> None:
     write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
+def trains_on(config: Config, folder: Path) -> bool:
+    """Whether a source of the configuration lies in a folder."""
+    return any(Path(source.hr).resolve().is_relative_to(folder.resolve()) for source in config.data.sources)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m train drawings`; 0 when every picture is there."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Make pictures with exact edges.")
@@ -130,10 +137,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--packages", type=Path, default=Path("data/packages"), help="folder of fetched packages")
     for split, count in zip(SPLITS, (400, 24, 80), strict=True):
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"pictures (default: {count})")
-    parser.add_argument("--side", type=int, default=768, help="of training and validation pictures, px (default: 768)")
-    parser.add_argument("--test-side", type=int, default=512, help="of test pictures, px (default: 512)")
+    parser.add_argument("--side", type=counting, default=768, help="of training and validation pictures, px (default: 768)")
+    parser.add_argument("--test-side", type=counting, default=512, help="of test pictures, px (default: 512)")
     parser.add_argument("--seed", type=int, default=0, help="other seeds, other pictures (default: 0)")
+    parser.add_argument(
+        "--for", type=Path, dest="config", metavar="CONFIG", help="only if this configuration trains on pictures in --out"
+    )
     args = parser.parse_args(argv)
+    if args.config is not None and not trains_on(load_config(args.config), args.out):
+        log.info("%s trains on nothing in %s", args.config, args.out)
+        return 0
     sides = {"train": args.side, "val": args.side, "test": args.test_side}
     for split in SPLITS:
         if getattr(args, split) < 0 or sides[split] < 128:

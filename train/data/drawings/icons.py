@@ -29,7 +29,7 @@ def rasterised(svg: str, width: int, height: int) -> Image.Image | None:
 
 def _decoded(svg: str, width: int) -> Image.Image:
     png = resvg_py.svg_to_bytes(svg_string=svg, width=width, skip_system_fonts=True)
-    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    return Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGBA")
 
 
 def icon(kit: Kit, size: int, under: Color) -> Image.Image:

@@ -21,6 +21,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -106,7 +107,7 @@ def load_manifest(path: Path = MANIFEST) -> Manifest:
 
 
 def load_split(root: Path, split: str) -> list[Path]:
-    """Sorted paths of the photos of one split under `root` (normally `data/photos`).
+    """Sorted paths of the photos of one split under `root` (normally `data/photos`), those in its subfolders too.
 
     Raises:
         AlloSR2Error: unknown split, or no photo there; the message gives the command that fetches them.
@@ -121,7 +122,7 @@ def load_split(root: Path, split: str) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Sorted paths of the pictures in a folder of the user's; AlloSR2Error when there is none."""
+    """Sorted paths of the pictures in a folder of the user's and below it; AlloSR2Error when there is none."""
     found = _images(folder)
     if not found:
         raise AlloSR2Error(
@@ -131,7 +132,19 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES)
+    """Pictures in a folder and below it, but in no hidden folder. Files of other kinds are counted in the log."""
+    found, others = list[Path](), Counter[str]()
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(path)
+        else:
+            others[path.suffix.lower() or "no suffix"] += 1
+    if others:
+        kinds = ", ".join(f"{count} of {suffix}" for suffix, count in others.most_common())
+        log.info("%s: files other than %s left out: %s", folder, ", ".join(IMAGE_SUFFIXES), kinds)
+    return found
 
 
 def missing_photos(photos: Iterable[Photo], root: Path) -> list[Photo]:

@@ -1,0 +1,128 @@
+"""kill -9 of the trainer at random moments: a run that goes on afterwards is the run that was never disturbed.
+
+The SR stage with its discriminator, by its command, with a data worker and a state after every step. Each moment lies
+between the start of the process and its end; the killed run is started again and compared to the bit with the
+undisturbed one: weights, averages, optimiser, discriminator, exported files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from tests.support.equality import assert_equal
+from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
+from train.__main__ import main
+
+STEPS = 12
+FEW, MANY = 3, 50
+"""Moments of the quick size and of the full one."""
+PATIENCE = 120.0
+"""Seconds after which a run counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was tried, how often it failed, and how often something was lost."""
+
+    name: str
+    tried: int
+    failed: int
+    """Runs that did not go on to their end."""
+    lost: int
+    """Runs that ended otherwise than the undisturbed one."""
+    note: str = ""
+
+
+def run(quick: bool = True, seed: int = 1) -> Iterator[Row]:
+    """Rows of the trainer's faults."""
+    moments, failed, lost, reached = FEW if quick else MANY, 0, 0, set[int]()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        config = _prepare(root)
+        for _ in range(2):  # the first one also imports what the others find imported
+            shutil.rmtree(root / "run" / "sr", ignore_errors=True)
+            began = time.monotonic()
+            if not _train(config, PATIENCE):
+                raise AssertionError("the undisturbed run did not end")
+        whole, seconds = _result(root), time.monotonic() - began
+        rng = random.Random(seed)
+        for _ in range(moments):
+            shutil.rmtree(root / "run" / "sr")
+            if not _train(config, rng.uniform(0.0, seconds)):
+                reached.add(_step(root))
+            if not _train(config, PATIENCE):
+                failed += 1
+            elif not _same(_result(root), whole):
+                lost += 1
+    yield Row("trainer killed at a random moment", moments, failed, lost, f"at steps {sorted(reached)} of {STEPS}")
+
+
+def _prepare(root: Path) -> Path:
+    """A configuration whose first two stages are trained."""
+    write_photos(root, "train", [(100, 140), (128, 96)])
+    write_photos(root, "val", [(80, 70)])
+    table = tiny_table(root, STEPS)
+    table["run"] |= {"save_minutes": 0.0, "preview_every": 4}
+    table["data"]["workers"] = 1
+    path = root / "tiny.toml"
+    path.write_text(to_toml(table), encoding="utf-8")
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
+        if run_autoencoder(path) or main(["prior", "--config", str(path)]):
+            raise AssertionError("the first stages did not end")
+    return path
+
+
+def _train(config: Path, seconds: float) -> bool:
+    """Run the stage in a process of its own, killed after so many seconds; whether it ended well before that."""
+    context: Any = multiprocessing.get_context("forkserver")  # forked from a process that has imported and done nothing
+    context.set_forkserver_preload(["train.loop.loop", "train.stages.sr", "tests.reliability.trainer"])
+    process = context.Process(target=_child, args=(str(config),))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        return False
+    return process.exitcode == 0
+
+
+def _child(config: str) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    torch.set_num_threads(1)
+    raise SystemExit(main(["sr", "--config", config]))
+
+
+def _step(root: Path) -> int:
+    """What the state on disk says, -1 without one."""
+    path = root / "run" / "sr" / "state.pt"
+    return int(torch.load(path, weights_only=True)["step"]) if path.exists() else -1
+
+
+def _result(root: Path) -> dict[str, Any]:
+    """All that a finished run leaves and that must not depend on what happened to it."""
+    folder = root / "run" / "sr"
+    files = {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    return {"state": torch.load(folder / "state.pt", weights_only=True), "files": files}
+
+
+def _same(one: dict[str, Any], two: dict[str, Any]) -> bool:
+    try:
+        assert_equal(one, two)
+    except AssertionError:
+        return False
+    return True

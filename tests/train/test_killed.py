@@ -1,0 +1,18 @@
+"""kill -9 of the trainer, at a few moments; `tests/reliability/trainer.py` tries many."""
+
+import os
+
+import pytest
+
+from tests.reliability import trainer
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+def test_a_killed_run_goes_on_as_if_nothing_had_been() -> None:
+    (row,) = trainer.run(quick=True)
+    assert (row.tried, row.failed, row.lost) == (trainer.FEW, 0, 0), row
+
+
+def test_another_result_is_told_apart() -> None:
+    assert trainer._same({"a": [1.0]}, {"a": [1.0]})
+    assert not trainer._same({"a": [1.0]}, {"a": [1.5]})
