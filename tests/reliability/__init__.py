@@ -8,4 +8,5 @@ inputs.py         pictures as tensors, and the options of an upscale
 checkpoints.py    checkpoints that were changed
 peft_folders.py   adapters of the peft library that were changed
 pictures.py       picture files that are damaged, huge, or something else
+trainer.py        a training that is killed and goes on
 """

@@ -15,8 +15,6 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,8 @@ from tests.support.equality import assert_equal
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 
+from .suites import Count, suite
+
 STEPS = 12
 FEW, MANY = 3, 50
 """Moments of the quick size and of the full one."""
@@ -34,22 +34,15 @@ PATIENCE = 120.0
 """Seconds after which a run counts as hanging."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was tried, how often it failed, and how often something was lost."""
-
-    name: str
-    tried: int
-    failed: int
-    """Runs that did not go on to their end."""
-    lost: int
-    """Runs that ended otherwise than the undisturbed one."""
-    note: str = ""
+@suite("trainer")
+def run(full: bool) -> Count:
+    """Each moment is a case: failed where the run does not go on to its end, lost where it ends otherwise."""
+    return killed(MANY if full else FEW, seed=1)
 
 
-def run(quick: bool = True, seed: int = 1) -> Iterator[Row]:
-    """Rows of the trainer's faults."""
-    moments, failed, lost, reached = FEW if quick else MANY, 0, 0, set[int]()
+def killed(moments: int, seed: int) -> Count:
+    """So many moments, drawn from the seed."""
+    counted = Count()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         config = _prepare(root)
@@ -60,15 +53,19 @@ def run(quick: bool = True, seed: int = 1) -> Iterator[Row]:
                 raise AssertionError("the undisturbed run did not end")
         whole, seconds = _result(root), time.monotonic() - began
         rng = random.Random(seed)
-        for _ in range(moments):
+        for number in range(moments):
             shutil.rmtree(root / "run" / "sr")
-            if not _train(config, rng.uniform(0.0, seconds)):
-                reached.add(_step(root))
+            moment = rng.uniform(0.0, seconds)
+            _train(config, moment)
+            at = f"trainer {number}: killed after {moment:.2f} of {seconds:.2f} s, at step {_step(root)} of {STEPS}"
+            counted.tried += 1
             if not _train(config, PATIENCE):
-                failed += 1
+                counted.failed += 1
+                counted.said.append(f"{at}: failed: did not go on to its end")
             elif not _same(_result(root), whole):
-                lost += 1
-    yield Row("trainer killed at a random moment", moments, failed, lost, f"at steps {sorted(reached)} of {STEPS}")
+                counted.lost += 1
+                counted.said.append(f"{at}: lost: ended otherwise than the undisturbed run")
+    return counted
 
 
 def _prepare(root: Path) -> Path:

@@ -27,5 +27,5 @@ def test_the_sheet_shows_every_strength_twice(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.png").write_text("no")
     assert main(["degradations", str(tmp_path / "text.png"), "--out", str(tmp_path / "sheet.png")]) == 1
-    assert "text.png: expected a complete image" in capsys.readouterr().err
+    assert "text.png: expected an image" in capsys.readouterr().err
     assert not (tmp_path / "sheet.png").exists()

