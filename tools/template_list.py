@@ -41,7 +41,7 @@ class Template:
     note_pos: tuple[int, int] = (-420, 60)
     note_size: tuple[int, int] = (380, 400)
     zoom: float = 0.8
-    offset: tuple[int, int] = (520, 60)
+    offset: tuple[int, int] = (520, 190)
 
     @property
     def note(self) -> str:
@@ -105,7 +105,7 @@ FULL = Template(
         10: Node("PreviewImage", (1140, 320), (300, 300), {"images": Output(9)}, "Before, after"),
     },
     zoom=0.6,
-    offset=(560, 120),
+    offset=(560, 250),
 )
 FOLDER = Template(
     "allosr2_folder",
@@ -204,7 +204,7 @@ FLUX = Template(
         7: _save(Output(6), (1520, 60), "allosr2_flux"),
     },
     zoom=0.6,
-    offset=(560, 120),
+    offset=(560, 250),
 )
 STOCK = Template(
     "allosr2_stock_sampler",
@@ -245,6 +245,59 @@ STOCK = Template(
         13: _save(Output(12), (1480, 60), "allosr2_stock"),
     },
     zoom=0.6,
-    offset=(560, 120),
+    offset=(560, 250),
 )
 TEMPLATES = (QUICK, FULL, FOLDER, MASK, TRANSPARENT, LARGE, VIDEO, FLUX, STOCK)
+
+OUTSIDE = -10
+"""The node at the left of a subgraph that stands for its inputs."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Nodes to be added as one, which can be opened and changed."""
+
+    title: str
+    description: str
+    nodes: dict[int, Node]
+    inputs: tuple[str, ...]
+    """Of the whole; a node's input that takes one of them is an Output of OUTSIDE with its number."""
+    output: tuple[str, Output]
+
+
+BLUEPRINT = Blueprint(
+    "AlloSR2 (four nodes)",
+    "Upscale and restore photographs: loader, estimate, step and decode, to be opened and changed.",
+    {
+        1: _loader((0, 300)),
+        2: Node(
+            "SNRTimestepEstimate",
+            (380, 0),
+            (320, 400),
+            {"image": Output(OUTSIDE, 0), "vae": Output(1, 1), "allosr2": Output(1, 2)},
+        ),
+        3: _step(
+            1,
+            (760, 0),
+            image=Output(OUTSIDE, 0),
+            t=Output(2),
+            mask=Output(OUTSIDE, 1),
+            size_by=Output(OUTSIDE, 2),
+            scale=Output(OUTSIDE, 3),
+            long_edge=Output(OUTSIDE, 4),
+        ),
+        4: Node(
+            "TiledDecode",
+            (1140, 0),
+            (300, 200),
+            {
+                "vae": Output(1, 1),
+                "latent": Output(3),
+                "realism": Output(OUTSIDE, 5),
+                "color": Output(OUTSIDE, 6),
+            },
+        ),
+    },
+    ("image", "mask", "size_by", "scale", "long_edge", "realism", "color"),
+    ("IMAGE", Output(4)),
+)

@@ -1,8 +1,9 @@
 """The example workflows in all their forms, from `template_list.py`: `python tools/templates.py`.
 
 Asks a real ComfyUI what inputs its nodes have, and writes for each template example_workflows/NAME.json (the canvas)
-and example_workflows/api/NAME.json (what it runs). With --check it only says which files differ, and its exit code is 1
-then. With --thumbnails it also runs those that have a picture to run on and writes NAME.jpg.
+and example_workflows/api/NAME.json (what it runs), and the nodes as a subgraph in subgraphs/. With --check it only says
+which files differ, and its exit code is 1 then. With --thumbnails it also runs those that have a picture to run on and
+writes NAME.jpg.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 import comfyui
 from comfy_server import JSON, REPOSITORY, ComfyServer
-from template_list import TEMPLATES, Node, Output, Template
+from template_list import BLUEPRINT, OUTSIDE, TEMPLATES, Blueprint, Node, Output, Template
 from template_pictures import write_thumbnails
 
 FOLDER = REPOSITORY / "example_workflows"
+SUBGRAPHS = REPOSITORY / "subgraphs"
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 _UPLOADS = {"LoadImage": "image", "LoadVideo": "file"}
 """Nodes to which the front end adds a button for choosing a file, and the input that gets the file."""
@@ -151,7 +153,7 @@ def canvas(template: Template, schemas: Schemas) -> JSON:
         "bgcolor": "#653",
     }
     return {
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, template.name)),
+        "id": _uuid(template.name),
         "revision": 0,
         "last_node_id": note["id"],
         "last_link_id": len(drawn.links),
@@ -164,9 +166,109 @@ def canvas(template: Template, schemas: Schemas) -> JSON:
     }
 
 
+_LEFT, _RIGHT = OUTSIDE, -20
+"""The nodes at both ends of a subgraph, as the front end numbers them."""
+
+
+def subgraph(blueprint: Blueprint, schemas: Schemas) -> JSON:
+    """A workflow of one node, which has the others inside, as the front end saves a blueprint."""
+    drawn, name = Canvas(blueprint.nodes, schemas), blueprint.title
+    by_id = {node["id"]: node for node in drawn.nodes}
+    links = [dict(zip(_LINK, link, strict=True)) for link in drawn.links]
+    inputs: list[JSON] = []
+    for number, given in enumerate(blueprint.inputs):
+        slots = [
+            (node_id, place, slot)
+            for node_id, node in blueprint.nodes.items()
+            for place, slot in enumerate(by_id[node_id]["inputs"])
+            if node.inputs.get(slot["name"]) == Output(_LEFT, number)
+        ]
+        type_ = slots[0][2]["type"]
+        own = {"id": _uuid(f"{name}/{given}"), "name": given, "type": type_, "linkIds": [], "pos": [-220, 20 * number]}
+        for node_id, place, slot in slots:
+            slot["link"] = len(links) + 1
+            own["linkIds"].append(slot["link"])
+            links.append(dict(zip(_LINK, (slot["link"], _LEFT, number, node_id, place, type_), strict=True)))
+        inputs.append(own)
+    result, source = blueprint.output
+    link = len(links) + 1
+    end = by_id[source.node]["outputs"][source.number]
+    end["links"].append(link)
+    links.append(dict(zip(_LINK, (link, source.node, source.number, _RIGHT, 0, end["type"]), strict=True)))
+    output = {
+        "id": _uuid(f"{name}/{result}"),
+        "name": result,
+        "type": end["type"],
+        "linkIds": [link],
+        "pos": [1560, 20],
+    }
+    inside = {
+        "id": _uuid(name),
+        "version": 1,
+        "state": {"lastGroupId": 0, "lastNodeId": max(by_id), "lastLinkId": link, "lastRerouteId": 0},
+        "revision": 0,
+        "config": {},
+        "name": name,
+        "inputNode": {"id": _LEFT, "bounding": [-320, -20, 120, 40 + 20 * len(inputs)]},
+        "outputNode": {"id": _RIGHT, "bounding": [1540, 0, 120, 60]},
+        "inputs": inputs,
+        "outputs": [output],
+        "widgets": [],
+        "nodes": drawn.nodes,
+        "groups": [],
+        "links": links,
+        "extra": {},
+    }
+    fields = {slot["name"] for node in drawn.nodes for slot in node["inputs"] if "widget" in slot}
+    whole = {
+        "id": 1,
+        "type": inside["id"],
+        "pos": [0, 0],
+        "size": [320, 240],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [
+            {"name": own["name"], "type": own["type"], "link": None}
+            | ({"widget": {"name": own["name"]}} if own["name"] in fields else {})
+            for own in inputs
+        ],
+        "outputs": [{"name": result, "type": end["type"], "links": []}],
+        "title": name,
+        "properties": {},
+        "widgets_values": [_value(blueprint, schemas, given) for given in blueprint.inputs if given in fields],
+    }
+    return {
+        "id": _uuid(f"{name}/workflow"),
+        "revision": 0,
+        "last_node_id": 1,
+        "last_link_id": 0,
+        "nodes": [whole],
+        "links": [],
+        "version": 0.4,
+        "definitions": {"subgraphs": [inside]},
+        "config": {},
+        "extra": {"BlueprintDescription": blueprint.description},
+    }
+
+
+_LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+
+
+def _value(blueprint: Blueprint, schemas: Schemas, name: str) -> Any:
+    """What a field of the whole shows: what the node inside has."""
+    number = blueprint.inputs.index(name)
+    node = next(n for n in blueprint.nodes.values() if n.inputs.get(name) == Output(OUTSIDE, number))
+    return value_of(node, name, schemas(node.kind))
+
+
+def _uuid(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
 def texts(schemas: Schemas) -> dict[Path, str]:
     """Every file, and what it should have."""
-    found = {}
+    found = {SUBGRAPHS / f"{BLUEPRINT.title}.json": subgraph(BLUEPRINT, schemas)}
     for template in TEMPLATES:
         found[FOLDER / f"{template.name}.json"] = canvas(template, schemas)
         found[FOLDER / "api" / f"{template.name}.json"] = prompt(template, schemas)

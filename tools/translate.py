@@ -46,8 +46,11 @@ class Speaker:
 
     @classmethod
     def of(cls, language: str) -> Speaker:
-        path = TABLES / f"{language}.json"
-        return cls(language, json.loads(path.read_text(encoding="utf-8")))
+        """TranslationError where the table is no JSON, such as after a merge."""
+        try:
+            return cls(language, json.loads((TABLES / f"{language}.json").read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise TranslationError(f"tools/translations/{language}.json: expected JSON; {error}") from error
 
     def __call__(self, sentence: str) -> str:
         self.used.add(sentence)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from comfy_server import ComfyServer
 from PIL import Image
-from template_list import PICTURE, TEMPLATES
+from template_list import BLUEPRINT, PICTURE, TEMPLATES
 from template_pictures import place_inputs
-from templates import FOLDER, texts
+from templates import FOLDER, SUBGRAPHS, texts
 from workflows import API_WORKFLOW, QUICK_WORKFLOW, REPOSITORY, UI_WORKFLOW
 
 from allosr2_core.image.geometry import resize_bicubic
@@ -55,10 +55,26 @@ def run(server: ComfyServer, name: str, source: Image.Image) -> tuple[Image.Imag
 def test_all_forms_are_those_of_the_list(server: ComfyServer) -> None:
     """`python tools/templates.py` writes them."""
     wanted = texts(server.object_info)
-    assert {path for path in FOLDER.rglob("*.json")} == set(wanted)
+    assert {*FOLDER.rglob("*.json"), *SUBGRAPHS.glob("*.json")} == set(wanted)
     for path, text in wanted.items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is another one: python tools/templates.py"
     assert {path.stem for path in FOLDER.glob("*.jpg")} == {template.name for template in TEMPLATES}
+
+
+def test_the_nodes_are_offered_as_one_that_can_be_opened(server: ComfyServer) -> None:
+    """The host lists it; inside are the four nodes, every link at both of its ends."""
+    (number,) = [key for key, entry in server.get("/global_subgraphs").items() if entry["name"] == BLUEPRINT.title]
+    (inside,) = json.loads(server.get(f"/global_subgraphs/{number}")["data"])["definitions"]["subgraphs"]
+    nodes = {node["id"]: node for node in inside["nodes"]}
+    four = {"AlloSR2Loader", "SNRTimestepEstimate", "AlloSR2OneStepUpscale", "TiledDecode"}
+    assert {node["type"] for node in nodes.values()} == four
+    for link in inside["links"]:
+        if link["target_id"] in nodes:
+            assert nodes[link["target_id"]]["inputs"][link["target_slot"]]["link"] == link["id"]
+        if link["origin_id"] in nodes:
+            assert link["id"] in nodes[link["origin_id"]]["outputs"][link["origin_slot"]]["links"]
+        else:
+            assert link["id"] in inside["inputs"][link["origin_slot"]]["linkIds"]
 
 
 def test_nothing_is_missing_when_a_template_is_opened(comfyui_root: Path) -> None:
@@ -71,7 +87,7 @@ def test_nothing_is_missing_when_a_template_is_opened(comfyui_root: Path) -> Non
 def test_everything_is_on_a_small_screen(template: Any) -> None:
     """Of 1600 x 900 px, without the bars at the left and at the top."""
     places = [(node.pos, node.size) for node in template.nodes.values()] + [(template.note_pos, template.note_size)]
-    for axis, (first, last) in enumerate(((70, 1600), (60, 900))):
+    for axis, (first, last) in enumerate(((70, 1600), (170, 900))):
         for pos, size in places:
             ends = [(at + template.offset[axis]) * template.zoom for at in (pos[axis], pos[axis] + size[axis])]
             assert first <= ends[0] and ends[1] <= last

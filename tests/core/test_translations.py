@@ -72,6 +72,13 @@ def test_what_nobody_says_and_other_numbers_are_named() -> None:
     ]
 
 
+def test_a_table_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ja.json").write_text("<<<<<<< HEAD", encoding="utf-8")
+    monkeypatch.setattr(translate, "TABLES", tmp_path)
+    with pytest.raises(TranslationError, match="translations/ja.json: expected JSON; Expecting value: line 1"):
+        list(translated("ja", NODES, english_pages()))
+
+
 def test_texts_that_the_front_end_would_not_show_are_refused() -> None:
     with pytest.raises(TranslationError, match=r"expected a text without any of {}\|@; got 'this \| that'"):
         translate.node_texts({"Node": {"description": "this | that"}}, shout, STYLES["zh"])
