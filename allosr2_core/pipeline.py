@@ -145,7 +145,7 @@ def step(
 
 def toward(z_lr: Tensor, z_hat: Tensor, realism: float) -> None:
     """Restored latents as far from the input's as realism says, in place: z_L + realism (z_hat - z_L)."""
-    check_option("realism", realism)
+    check_realism(realism)
     z_hat.sub_(z_lr).mul_(realism).add_(z_lr)
 
 

@@ -29,7 +29,7 @@ from .sockets import (
     vae_input,
 )
 from .spec import head_ticks
-from .summary import Clock, Work, seconds, sizes
+from .summary import Clock, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ class AlloSR2OneStepUpscale(Node):
         tiles = {"tile": tile, "overlap": overlap, "shifted": shifted_grid}
         z_hr = step(model, z_lr, times, config, prompt=prompt, **tiles, tick=tick)
         work = Work(tuple(times.tolist()), config.t_star, steps, dtype_name(model), clock.seconds)
-        text = f"{sizes(layout)}\n{work.words}\n{seconds(work.seconds)}"
+        text = work.text(layout)
         show_text(text)
         raw = (model.model.process_latent_out(z) for z in (z_hr, z_lr))
         return io.NodeOutput(latent(*raw, target, work), ui=ui.PreviewText(text))

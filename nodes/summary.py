@@ -26,11 +26,11 @@ class Work:
     seconds: float
     """With encoding and estimating."""
 
-    @property
-    def words(self) -> str:
-        """Times, tiles and type."""
+    def text(self, layout: Layout, decode: float | None = None) -> str:
+        """What a node shows, the most telling first: it may have room for two lines. decode: its seconds."""
         tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
-        return f"{times(self.times, self.t_star)}\n{tiles}, {self.dtype}"
+        took = f"step {_duration(self.seconds)}" + ("" if decode is None else f", decode {_duration(decode)}")
+        return f"{_sizes(layout)}\n{times(self.times, self.t_star)}\n{tiles}, {self.dtype}, {took}"
 
 
 class Clock:
@@ -52,13 +52,12 @@ def times(values: Tensor | tuple[float, ...], t_star: float) -> str:
     return f"t {numbers}, {words} is rebuilt"
 
 
-def sizes(layout: Layout) -> str:
+def _sizes(layout: Layout) -> str:
     """From which size to which: "150 x 90 to 600 x 360 px (4x)"."""
     factor = (layout.height * layout.width / (layout.input_height * layout.input_width)) ** 0.5
-    text = f"{layout.input_width} x {layout.input_height} to {layout.width} x {layout.height} px ({factor:.3g}x)"
-    return f"{text}\nsmaller than the picture that came in" if factor < 1 else text
+    note = f"{factor:.3g}x, smaller than the input" if factor < 1 else f"{factor:.3g}x"
+    return f"{layout.input_width} x {layout.input_height} to {layout.width} x {layout.height} px ({note})"
 
 
-def seconds(value: float) -> str:
-    """A duration: "3.4 s"."""
+def _duration(value: float) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value:.0f} s"

@@ -18,7 +18,7 @@ from .comfy_host.vae import decoder
 from .latent import KEY, origin_of
 from .node import Node, schema
 from .sockets import choice_input, number_input, vae_input
-from .summary import Clock, seconds, sizes
+from .summary import Clock
 
 if TYPE_CHECKING:
     from .comfy_host import VAE
@@ -88,7 +88,6 @@ class TiledDecode(Node):
                 toward(origin.start[number : number + 1].to(z), z, realism)
             decode(z, picture, target.source[number : number + 1])
             settle(picture, target.item(number), color, stop_if_cancelled)
-        work = origin.work
-        text = f"{sizes(layout)}\n{work.words}\nstep {seconds(work.seconds)}, decode {seconds(clock.seconds)}"
+        text = origin.work.text(layout, clock.seconds)
         show_text(text)
         return io.NodeOutput(pictures, ui=ui.PreviewText(text))

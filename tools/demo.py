@@ -3,8 +3,7 @@
 Takes demo/input.* through example_workflows/api/allosr2_upscale.json and writes demo/output.png (exactly four times as
 large) and demo/compare.png (the input enlarged bicubically | the output).
 
-    python tools/demo.py                # the demo
-    python tools/demo.py --thumbnail    # afterwards: the picture of the workflow in ComfyUI's template browser
+    python tools/demo.py
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from allosr2_core.image.opening import open_picture  # noqa: E402
 
 DEMO = REPOSITORY / "demo"
 WORKFLOW = REPOSITORY / "example_workflows" / "api" / "allosr2_upscale.json"
-THUMBNAIL = REPOSITORY / "example_workflows" / "allosr2_upscale.jpg"  # the front end looks for .jpg
 SCALE = 4
 THUMBNAIL_SIDE = 512  # px
 LABEL_HEIGHT = 28  # px
@@ -79,16 +77,6 @@ def thumbnail(before: Image.Image, after: Image.Image) -> Image.Image:
     return square
 
 
-def write_thumbnail() -> str:
-    """Make the thumbnail from the last demo's result; returns the line to print."""
-    result = DEMO / "output.png"
-    if not result.is_file():
-        raise DemoError("expected demo/output.png: run the demo first")
-    with open_picture(find_input(DEMO)) as before, open_picture(result) as after:
-        thumbnail(before, after).save(THUMBNAIL, quality=88)
-    return f"{THUMBNAIL.relative_to(REPOSITORY)} {THUMBNAIL.stat().st_size // 1024} KiB"
-
-
 def run() -> str:
     """Run the demo; returns the line to print."""
     source = find_input(DEMO)
@@ -112,10 +100,9 @@ def run() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--thumbnail", action="store_true", help="write example_workflows/allosr2_upscale.jpg")
-    options = parser.parse_args()
+    parser.parse_args()
     try:
-        sys.stdout.write((write_thumbnail() if options.thumbnail else run()) + "\n")
+        sys.stdout.write(run() + "\n")
     except (AlloSR2Error, DemoError, ServerError, WorkflowError, comfyui.FetchError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 1

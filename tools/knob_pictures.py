@@ -24,6 +24,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint  # noqa: E402
 from allosr2_core.flow import t_from_rho  # noqa: E402
+from allosr2_core.image.opening import open_picture, pillow_picture  # noqa: E402
 from allosr2_core.options import UpscaleOptions  # noqa: E402
 from allosr2_core.pipeline import Pipeline, encode, prepare  # noqa: E402
 from allosr2_core.start_time import estimate_t  # noqa: E402
@@ -147,13 +148,15 @@ STRIPS = (
 
 def low_resolution(strip: Strip) -> Image.Image:
     """The picture that goes in."""
-    photo = Image.open(REPOSITORY / strip.photo).convert("RGB")
+    with open_picture(REPOSITORY / strip.photo) as opened:
+        photo = opened.convert("RGB")
     if strip.size is None:
         return photo
     reduced = photo.resize((strip.size, strip.size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     reduced.save(buffer, "JPEG", quality=60)
-    return Image.open(buffer).convert("RGB")
+    with pillow_picture(buffer, Path(strip.photo)) as damaged:
+        return damaged.convert("RGB")
 
 
 def draw(strip: Strip, networks: Networks) -> Image.Image:

@@ -58,7 +58,7 @@ def _loader(pos: tuple[int, int] = (0, 450), **inputs: Any) -> Node:
 
 
 def _upscale(image: Output, pos: tuple[int, int] = (380, 60), **inputs: Any) -> Node:
-    return Node("AlloSR2Upscale", pos, (340, 360), {"image": image, "checkpoint": EMBEDDED, **inputs})
+    return Node("AlloSR2Upscale", pos, (340, 440), {"image": image, "checkpoint": EMBEDDED, **inputs})
 
 
 def _step(loader: int, pos: tuple[int, int], **inputs: Any) -> Node:
@@ -91,7 +91,7 @@ FULL = Template(
             {"image": Output(1), "vae": Output(2, 1), "allosr2": Output(2, 2)},
         ),
         4: _step(2, (760, 60), image=Output(1), t=Output(3, 0)),
-        5: Node("TiledDecode", (1140, 60), (300, 200), {"vae": Output(2, 1), "latent": Output(4)}),
+        5: Node("TiledDecode", (1140, 60), (300, 420), {"vae": Output(2, 1), "latent": Output(4)}),
         6: _save(Output(5), (1500, 60), "allosr2"),
         7: Node("PreviewAny", (380, 540), (320, 160), {"source": Output(3, 2)}, "The estimate in words"),
         8: Node(
@@ -102,7 +102,7 @@ FULL = Template(
             "Before: bicubic",
         ),
         9: Node("ImageStitch", (760, 610), (320, 150), {"image1": Output(8), "image2": Output(5), "spacing_width": 8}),
-        10: Node("PreviewImage", (1140, 320), (300, 300), {"images": Output(9)}, "Before, after"),
+        10: Node("PreviewImage", (1140, 540), (300, 260), {"images": Output(9)}, "Before, after"),
     },
     zoom=0.6,
     offset=(560, 250),
@@ -122,21 +122,21 @@ MASK = Template(
         2: Node("GetImageSize", (0, 450), (320, 110), {"image": Output(1)}),
         3: Node(
             "SolidMask",
-            (380, 480),
+            (380, 560),
             (300, 110),
             {"value": 0.0, "width": Output(2, 0), "height": Output(2, 1)},
             "Keep",
         ),
         4: Node(
             "SolidMask",
-            (380, 640),
+            (380, 720),
             (300, 110),
             {"value": 1.0, "width": Output(2, 0), "height": Output(2, 1)},
             "Restore",
         ),
         5: Node(
             "MaskComposite",
-            (740, 560),
+            (740, 640),
             (300, 150),
             {"destination": Output(3), "source": Output(4), "x": 384, "y": 0, "operation": "add"},
             "From 384 px on",
@@ -161,7 +161,7 @@ LARGE = Template(
         1: _load(),
         2: _loader(),
         3: _step(2, (380, 60), image=Output(1), size_by="long edge", long_edge=3840, tile=512),
-        4: Node("TiledDecode", (760, 60), (300, 200), {"vae": Output(2, 1), "latent": Output(3), "tile": 512}),
+        4: Node("TiledDecode", (760, 60), (300, 420), {"vae": Output(2, 1), "latent": Output(3), "tile": 512}),
         5: _save(Output(4), (1120, 60), "allosr2_4k"),
     },
     zoom=0.75,
@@ -174,8 +174,8 @@ VIDEO = Template(
         3: _loader((0, 570)),
         4: Node(
             "SNRTimestepEstimate",
-            (380, 480),
-            (340, 400),
+            (380, 560),
+            (340, 380),
             {"image": Output(2), "vae": Output(3, 1), "allosr2": Output(3, 2)},
             "One t for all frames",
         ),

@@ -12,7 +12,7 @@ import numpy as np
 from comfy_server import JSON, ComfyServer, WorkflowResult
 from PIL import Image
 
-from demo import DEMO, find_input, thumbnail
+from demo import DEMO, find_input, open_picture, thumbnail
 
 if TYPE_CHECKING:
     from template_list import Template
@@ -25,7 +25,7 @@ FRAMES = 6
 
 def write_thumbnails(server: ComfyServer, templates: Sequence[Template], folder: Path) -> None:
     """Run each template that has something to run on, and write folder/NAME.jpg."""
-    source = Image.open(find_input(DEMO)).convert("RGB")
+    source = _opened(find_input(DEMO))
     for template in templates:
         workflow = json.loads((folder / "api" / f"{template.name}.json").read_text(encoding="utf-8"))
         if "UNETLoader" in kinds(workflow):
@@ -90,13 +90,18 @@ def write_video(picture: Image.Image, path: Path) -> Image.Image:
     return frames[0]
 
 
+def _opened(path: Path) -> Image.Image:
+    with open_picture(path) as picture:
+        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
 def _picture(name: str, before: Image.Image, result: WorkflowResult) -> Image.Image:
     """What shows best what a template does."""
     saved = [path for path in result.images if path.parent.name != "temp"]
     if name.endswith("video"):
         with av.open(str(saved[0])) as container:
             return _square(thumbnail(before, next(container.decode(video=0)).to_image()))
-    pictures = [Image.open(path) for path in saved]
+    pictures = [_opened(path) for path in saved]
     if name.endswith("folder"):
         return _grid(pictures)
     if name.endswith("mask"):

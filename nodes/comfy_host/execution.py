@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ __all__ = ["ExecutionBlocker", "GraphBuilder", "Ticker", "number_in_list", "show
 
 
 PREVIEW_EVERY = 0.5
-"""Seconds between two previews, at least: each is a picture that is packed and sent."""
+"""Seconds before the first preview and between two, at least: each is a picture that is packed and sent."""
 
 
 class Ticker:
@@ -29,7 +28,7 @@ class Ticker:
     """
 
     def __init__(self, total: int) -> None:
-        self._bar, self._done, self._shown = comfy.utils.ProgressBar(total), 0, -math.inf
+        self._bar, self._done, self._shown = comfy.utils.ProgressBar(total), 0, time.monotonic()
         self.preview: Preview | None = None
 
     def __call__(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from comfy_server import ComfyServer, WorkflowError, WorkflowResult
 from events import watch
 from PIL import Image
-from workflows import Workflow, example, with_node, without_t
+from workflows import DECODE, Workflow, example, with_node, without_t
 
 from allosr2_core.checkpoint.format import EMBEDDED_NAME
 
@@ -110,19 +110,23 @@ def test_what_was_done_stands_on_the_node(server: ComfyServer) -> None:
     assert shown[-1] == [text]
 
 
-def test_the_node_shows_the_picture_while_it_is_decoded(server: ComfyServer) -> None:
-    """The tiles that are done, in the enlarged input."""
+def test_a_node_shows_the_picture_while_it_is_decoded(server: ComfyServer) -> None:
+    """The tiles that are done, in the enlarged input; only where that takes a while."""
+    with Image.open(server.input / "wide.png") as wide:
+        wide.resize((300, 180)).save(server.input / "slow.png")
     server.forget()
-    ((node, file), *_) = watch(server, quick("wide.png", checkpoint=EMBEDDED_NAME)).previews
+    tiles = example(EMBEDDED_NAME, "slow.png", n3={"method": "calibrated"}, n5={"tile": 32})
+    ((node, file), *_) = watch(server, tiles).previews
     shown = Image.open(io.BytesIO(file))
-    assert node == NODE and shown.size == (300, 180)
-    plain = Image.open(server.input / "wide.png").resize(shown.size)
+    assert node == DECODE and shown.size == (400, 240)
+    plain = Image.open(server.input / "slow.png").resize(shown.size)
     assert np.abs(np.asarray(shown).astype(int) - np.asarray(plain)).mean() < 20
+    assert not watch(server, example(EMBEDDED_NAME, "dot.png", n3={"method": "calibrated"})).previews
 
 
 def test_a_smaller_result_says_so(server: ComfyServer) -> None:
     events = watch(server, quick("wide.png", size_by="long edge", long_edge=75))
-    assert "150 x 90 to 75 x 45 px (0.5x)\nsmaller than the picture that came in" in events.texts[-1][1]
+    assert "150 x 90 to 75 x 45 px (0.5x, smaller than the input)" in events.texts[-1][1]
 
 
 def test_the_estimate_shows_its_map_and_a_word(server: ComfyServer) -> None:

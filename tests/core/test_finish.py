@@ -10,7 +10,7 @@ from torch import Tensor
 
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.finish import BEYOND, RANGE_SIDE, Target, bounds, is_grey, luma, settle
+from allosr2_core.finish import BAND, BEYOND, RANGE_SIDE, Target, bounds, is_grey, luma, settle
 from allosr2_core.image import resample as resample_module
 from allosr2_core.image.alpha import fill_hidden
 from allosr2_core.image.geometry import resize_bicubic
@@ -288,3 +288,11 @@ def test_a_smaller_result_than_the_input_restores_no_more_than_it_shows() -> Non
     assert (layout.restored_height, layout.restored_width) == (800, 600)
     edge = Layout.of(400, 300, CONFIG, long_edge=100)
     assert (edge.source_height, edge.source_width) == (100, 75)
+
+
+def test_every_band_ticks() -> None:
+    """A place to stop in large pictures."""
+    layout, ticks = Layout.plain(BAND + 1, 8), []
+    target = Target(layout, torch.rand(1, BAND + 1, 8, 3), None, None)
+    settle(torch.rand(BAND + 1, 8, 3), target, "none", lambda: ticks.append(1))
+    assert len(ticks) == 2

@@ -109,7 +109,7 @@ def test_missing_file_folder_empty_file(tmp_path: Path) -> None:
 
 def test_text_named_png(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("this is not a picture\n" * 20)
-    with pytest.raises(AlloSR2Error, match=r"a\.png: expected a complete image"):
+    with pytest.raises(AlloSR2Error, match=r"a\.png: expected an image in a format Pillow reads"):
         load_image(tmp_path / "a.png")
 
 

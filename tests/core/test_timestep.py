@@ -10,8 +10,8 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import t_from_rho
 from allosr2_core.options import T_METHODS, UpscaleOptions
 from allosr2_core.pipeline import Pipeline, step
-from allosr2_core.snr import paired_rho
-from allosr2_core.start_time import estimate_t
+from allosr2_core.snr import SNRHead, SNRHeadParams, paired_rho
+from allosr2_core.start_time import estimate_t, rebuilt
 from tests.support.parts import encoded
 from tests.support.small_checkpoint import small_config
 
@@ -110,3 +110,17 @@ def test_times_that_cannot_be(upscaler: Pipeline) -> None:
         upscaler.upscale(image(4, 4), UpscaleOptions(t="best"))
     with pytest.raises(AlloSR2Error, match="one for each of 2 images; got 3"):
         step(upscaler.backend.velocity, latents(4, 4, batch=2), torch.full((3,), 0.2), CONFIG)
+
+
+def test_the_head_ticks_once_a_tile() -> None:
+    """As often as it says beforehand, so that a bar ends at its total; the values are the same."""
+    head, ticks = SNRHead(SNRHeadParams(latent_channels=3, hidden=8, levels=2)), []
+    z = torch.randn(1, 3, 150, 90, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        counted = head.log_power_tiled(z, tick=lambda: ticks.append(1))
+        assert torch.equal(counted, head.log_power_tiled(z))
+    assert len(ticks) == head.ticks(150, 90) == 2 * 3 * 2
+
+
+def test_words_grow_with_the_time() -> None:
+    assert [rebuilt(t, 0.5) for t in (0.1, 0.3, 0.5, 0.7)] == ["little", "some", "much", "very much"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,6 @@ import aiohttp
 from comfy_server import ComfyServer
 from workflows import Workflow
 
-CLIENT = "a-test"
 TEXT, PREVIEW = 3, 4
 """Kinds of the host's binary messages."""
 OVER = {"execution_success", "execution_error", "execution_interrupted"}
@@ -45,10 +45,11 @@ def watch(server: ComfyServer, workflow: Workflow, timeout: float = 120.0) -> Ev
 
 
 async def _watch(server: ComfyServer, workflow: Workflow) -> Events:
-    events, address = Events(), f"{server.url}/ws?clientId={CLIENT}"
+    events, client = Events(), uuid.uuid4().hex
+    address = f"{server.url}/ws?clientId={client}"
     async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
         await socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
-        async with session.post(f"{server.url}/prompt", json={"prompt": workflow, "client_id": CLIENT}) as answer:
+        async with session.post(f"{server.url}/prompt", json={"prompt": workflow, "client_id": client}) as answer:
             assert answer.status == 200, await answer.text()
         async for message in socket:
             if message.type == aiohttp.WSMsgType.BINARY:
