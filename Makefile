@@ -1,5 +1,6 @@
 # make demo   one photograph through a real headless ComfyUI, four times larger
 # make test   the whole test suite; make lint: style and types
+# make test COMFYUI=FOLDER   the tests of the nodes, on the ComfyUI in that folder
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(COMFYUI),tests/comfy "--comfyui=$(COMFYUI)")
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
