@@ -25,7 +25,6 @@ from .errors import AlloSR2Error
 from .finish import Target, settle
 from .flow import VelocityFn, one_step, start_state, t_from_rho
 from .image.alpha import fill_hidden
-from .image.color import check_method
 from .image.geometry import resize_bicubic, split_alpha
 from .image.resample import Placed, Resampled
 from .image.values import check_image
@@ -33,8 +32,8 @@ from .layout import Layout, count_ticks, decode_cells, flow_plan, tile_cells
 from .lent_memory import Receding, lend
 from .networks.autoencoders import Autoencoder
 from .networks.registry import VelocityNetwork
-from .options import DEFAULT_OVERLAP, OPTIONS, T_WORDS, UpscaleOptions
-from .options import check as check_option
+from .option_checks import check_options, check_realism
+from .options import DEFAULT_OVERLAP, UpscaleOptions
 from .precision import computed_in
 from .snr import SNRHead, log_rho
 from .start_time import estimate_t, predicted_power
@@ -43,7 +42,6 @@ from .tiling.exact import Tick, Window, exact_tiles, window_of
 
 PLAIN = UpscaleOptions()
 """Everything as trained, four times larger."""
-MOST_REALISM = 100.0
 Sink = Placed | Resampled
 """Where decoded pieces go: into a result of the restored picture's size, or of another."""
 
@@ -218,25 +216,6 @@ def check_finite(x: Tensor, what: str) -> None:
 def _tile_and_context(cells: int, radius: int | None, whole: int) -> tuple[int, int]:
     """Side of a tile and the context it needs, in latent cells: a picture of `whole` cells where that has no bound."""
     return (whole, 0) if radius is None else (cells, radius)
-
-
-def check_realism(value: float) -> None:
-    """AlloSR2Error for one out of its range, or so large that nothing of a picture is left."""
-    check_option("realism", value)
-    if value > MOST_REALISM:
-        raise AlloSR2Error(f"expected realism to be a number of at most {MOST_REALISM:g}; got {value:g}")
-
-
-def check_options(options: UpscaleOptions) -> None:
-    """AlloSR2Error for a value out of its option's range, whichever part would come to it."""
-    check_method(options.color)
-    if isinstance(options.t, str) and options.t not in T_WORDS:
-        raise AlloSR2Error(f"expected t to be a number or one of {', '.join(T_WORDS)}; got {options.t!r}")
-    for name in OPTIONS:
-        value = getattr(options, name)
-        if isinstance(value, (int, float)):
-            check_option(name, value)
-    check_realism(options.realism)
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------

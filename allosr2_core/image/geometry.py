@@ -65,7 +65,8 @@ def resize_bicubic(image_BHWC: torch.Tensor, height: int, width: int) -> torch.T
     image_BHWC = image_BHWC.float()
     if (height, width) != (old_height, old_width):
         shrinks = height < old_height or width < old_width
-        image_BCHW = image_BHWC.movedim(-1, 1).contiguous()  # torch is slower, and gives the same, with channels last
+        # With channels last torch 2 is slower, and mixes up rows and channels where it shrinks to one column.
+        image_BCHW = image_BHWC.movedim(-1, 1).contiguous()
         image_BCHW = functional.interpolate(
             image_BCHW, size=(height, width), mode="bicubic", align_corners=False, antialias=shrinks
         )

@@ -5,6 +5,7 @@ inflates the strips and tiles, and the samples are taken apart here.
 """
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ INFLATED_HERE = frozenset((_NONE, _LZW, _DEFLATE, _PACKBITS, _OLD_DEFLATE, _LZMA
 _FLOAT = 3
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_PAGES = 10000
+_MOST_TAGS, _MOST_NUMBERS = 65535, 1 << 22
+_PRIVATE, _PROFILE = 32768, 34675
+_BYTES = (1, 2, 6, 7)  # kinds of tags that stay bytes: BYTE, ASCII, SBYTE, UNDEFINED
 _MOST_HELD = 1 << 23  # numbers and bytes of all directories; a hostile file has them all point at the same ones
 _DNG_VERSION = 50706
 
@@ -98,6 +102,7 @@ def read_pages(data: bytes, name: str) -> tuple[tuple[TiffPage, ...], int]:
         seen.add(following)
         if following >= len(data):
             raise SyntaxError(f"TIFF directory at byte {following} of {len(data)}")
+        _check_counts(data, following, big)
         file.seek(following)
         directory.load(file)
         described = Image.Exif()
@@ -114,6 +119,19 @@ def read_pages(data: bytes, name: str) -> tuple[tuple[TiffPage, ...], int]:
     if not pages:
         raise SyntaxError("TIFF without a picture")
     return tuple(pages), len(left_out)
+
+
+def _check_counts(data: bytes, at: int, big: bool) -> None:
+    """SyntaxError for a tag with more numbers than the largest picture has blocks: each becomes a Python object."""
+    order = "<" if data[:2] == b"II" else ">"
+    count, first, entry = (f"{order}Q", 8, f"{order}HHQ8x") if big else (f"{order}H", 2, f"{order}HHI4x")
+    if at + first > len(data):
+        return
+    size = struct.calcsize(entry)
+    entries = min(struct.unpack_from(count, data, at)[0], (len(data) - at - first) // size, _MOST_TAGS)
+    for tag, kind, numbers in struct.iter_unpack(entry, data[at + first : at + first + entries * size]):
+        if (tag < _PRIVATE or tag == _PROFILE) and kind not in _BYTES and numbers > _MOST_NUMBERS:
+            raise SyntaxError(f"TIFF tag {tag} of {numbers} numbers")
 
 
 def read_samples(page: TiffPage, data: bytes, path: Path) -> np.ndarray:

@@ -134,6 +134,18 @@ def test_tiff_pages_that_share_their_numbers_are_refused(tmp_path: Path) -> None
     assert time.process_time() - started < 2.0
 
 
+@pytest.mark.usefixtures("peak")
+@pytest.mark.parametrize("tag", [273, 279, 320])
+def test_a_tiff_tag_of_millions_of_numbers_is_refused(tmp_path: Path, tag: int) -> None:
+    """16 million of four bytes, which as Python's numbers would have ten times as many."""
+    one = bytearray(tiff(np.zeros((1, 1, 1), np.uint8), 8, 1, tags={320: (4, 1, bytes(4))}))
+    at = one.index(struct.pack("<HHI", tag, 4, 1))
+    one[at + 4 : at + 12] = struct.pack("<II", 1 << 24, len(one))
+    (tmp_path / "a.tif").write_bytes(bytes(one) + bytes(1 << 26))
+    with pytest.raises(AlloSR2Error, match=f"TIFF tag {tag} of 16777216 numbers"):
+        read_header(tmp_path / "a.tif")
+
+
 def test_pages_of_other_sizes_fit_no_mask(run: CommandLine, tmp_path: Path) -> None:
     """Found out before the first page is restored."""
     pages = [Image.fromarray(photo(9, 14)), Image.fromarray(photo(5, 14))]

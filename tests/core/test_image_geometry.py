@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.geometry import MAX_EDGE, crop, pad_to, padded_length, resize_bicubic, split_alpha, target_size
@@ -127,3 +128,14 @@ def test_crop_refuses_to_enlarge() -> None:
     for size in ((4, 6), (0, 5), (3, 0)):
         with pytest.raises(AlloSR2Error, match="expected a crop"):
             crop(torch.rand(1, 3, 5, 3), *size)
+
+
+@pytest.mark.parametrize("size", [(1, 38), (38, 1), (1, 1), (5, 1), (12, 2)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_picture_reduced_to_one_column_has_its_colours(channels: int, size: tuple[int, int]) -> None:
+    """However it lies in memory: torch has a fault there."""
+    image = torch.rand(2, 127, 41, channels, generator=torch.Generator().manual_seed(0))
+    planes = image.movedim(-1, 1).contiguous()
+    expected = functional.interpolate(planes.double(), size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    for other in (image, planes.movedim(1, -1)):
+        torch.testing.assert_close(resize_bicubic(other, *size), expected.movedim(1, -1).float(), atol=1e-6, rtol=0)

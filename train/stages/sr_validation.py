@@ -27,7 +27,7 @@ KEPT = 32
 
 @dataclass(frozen=True)
 class Pair:
-    """A validation pair and what training does not change of it, on the stage's device.
+    """A validation pair and what training does not change of it, on the stage's device but for the features.
 
     Pictures are [1, 3, H, W] in [0, 1].
     """
@@ -39,7 +39,7 @@ class Pair:
     """`lr` enlarged bicubically."""
     z_hr: Tensor
     features: Mapping[FeatureNetwork, Maps]
-    """Of `hr`; empty where they are not kept."""
+    """Of `hr`, in the processor's memory; empty where they are not kept."""
     figures: Mapping[str, float]
     """Of `hr`, and of `up` beside it."""
 
@@ -89,6 +89,11 @@ def features_of(picture: Tensor, distances: Mapping[str, FeatureDistance]) -> di
     return {network: network.features(picture) for network in {d.network: None for d in distances.values()}}
 
 
+def moved(features: Mapping[FeatureNetwork, Maps], device: torch.device) -> dict[FeatureNetwork, Maps]:
+    """The same on a device."""
+    return {network: [level.to(device) for level in maps] for network, maps in features.items()}
+
+
 def _compared(
     of: Mapping[FeatureNetwork, Maps], to: Mapping[FeatureNetwork, Maps], distances: Mapping[str, FeatureDistance]
 ) -> dict[str, float]:
@@ -124,7 +129,7 @@ def validation_figures(
 
     `periods` of grids, px, are those that all pairs are large enough for (`grid_periods`).
     """
-    hr, features = pair.hr, pair.features or features_of(pair.hr, distances)
+    hr, features = pair.hr, moved(pair.features, pair.hr.device) or features_of(pair.hr, distances)
     near = _compared(features_of(result.picture, distances), features, distances)
     paired = _compared(features_of(result.paired, distances), features, distances)
     with torch.autocast(hr.device.type, enabled=False):

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from allosr2_core.errors import AlloSR2Error
 
 from ..sources.archives import read_package
-from ..sources.photos import Package, fetch_packages
+from ..sources.packages import Package, fetch_packages
 from .words import SAMPLES
 
 MANIFEST = Path(__file__).parents[2] / "drawings.json"

@@ -137,11 +137,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--packages", type=Path, default=Path("data/packages"), help="folder of fetched packages")
     for split, count in zip(SPLITS, (400, 24, 80), strict=True):
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"pictures (default: {count})")
-    parser.add_argument("--side", type=counting, default=768, help="of training and validation pictures, px (default: 768)")
+    parser.add_argument(
+        "--side", type=counting, default=768, help="of training and validation pictures, px (default: 768)"
+    )
     parser.add_argument("--test-side", type=counting, default=512, help="of test pictures, px (default: 512)")
     parser.add_argument("--seed", type=int, default=0, help="other seeds, other pictures (default: 0)")
     parser.add_argument(
-        "--for", type=Path, dest="config", metavar="CONFIG", help="only if this configuration trains on pictures in --out"
+        "--for",
+        type=Path,
+        dest="config",
+        metavar="CONFIG",
+        help="only if this configuration trains on pictures in --out",
     )
     args = parser.parse_args(argv)
     if args.config is not None and not trains_on(load_config(args.config), args.out):
