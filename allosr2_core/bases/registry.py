@@ -161,11 +161,20 @@ def read_base(
         network, vae = build_network(config.network), build_autoencoder(autoencoder_params(config.autoencoder))
     if not network.null:
         raise AlloSR2Error(f"expected an adapter for a base; got a checkpoint of {config.base}")
+    named = {spellings(name)[0]: shape for name, shape in read_shapes(transformer).items()}
+    check_shapes(network.adapted, named, str(transformer))
+    check_shapes(vae, read_shapes(autoencoder), str(autoencoder))
     assign(network.adapted, read_transformer(transformer, dtype), str(transformer))
     network.compute_in(dtype)
     network.set_null({}, config.base)
     assign(vae, {name: value.float() for name, value in read_tensors(autoencoder).items()}, str(autoencoder))
     return network.eval().requires_grad_(False), vae.eval().requires_grad_(False)
+
+
+def read_shapes(path: str | os.PathLike[str]) -> dict[str, Shape]:
+    """The shapes of a safetensors file's tensors, from its header; AlloSR2Error as `read_tensors`."""
+    with opened(path, str(Path(path))) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -181,8 +190,13 @@ def read_transformer(path: str | os.PathLike[str], dtype: torch.dtype) -> dict[s
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Give a model made on the meta device its weights, all of them and no others; AlloSR2Error says what differs."""
+    check_shapes(model, {name: tuple(value.shape) for name, value in tensors.items()}, where)
+    model.load_state_dict(tensors, assign=True)
+
+
+def check_shapes(model: nn.Module, found: Mapping[str, Shape], where: str) -> None:
+    """AlloSR2Error, which begins with `where` and says what differs, unless a model's tensors have these shapes."""
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
     if expected != found:
         missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
         other = [
@@ -194,4 +208,3 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
             f"{where}: expected the tensors of the configured network; missing: {listed(missing)}; "
             f"not expected: {listed(extra)}; of other shapes: {listed(other)}"
         )
-    model.load_state_dict(tensors, assign=True)

@@ -41,6 +41,9 @@ EXIT_CODES = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run `python -m allosr2_core ARGUMENTS`; returns the exit code (argparse itself exits with 2 on a wrong usage)."""
+    if sys.stdout is None or sys.stderr is None:  # closed by the shell: >&-
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names need not be valid in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")

@@ -1,5 +1,6 @@
 """`export-lora`, `import-peft`, and `upscale` of an adapter, by the command line."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from allosr2_core.pipeline import Pipeline
 from tests.support.lora_network import branches
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
 from tests.support.pictures import size, write_photo
+from tests.support.sparse import sparse_safetensors
 from tests.support.tiny_base import write_base
 
 CONV = {
@@ -159,3 +161,20 @@ def test_export_replaces_nothing_of_the_users(tmp_path: Path, name: str, capsys:
     assert cli.main(["export-lora", str(embedded_path()), str(tmp_path / name)]) == 2
     assert "expected a n" in capsys.readouterr().err
     assert other.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_files_of_another_base_are_not_read(tiny: Path, capsys: pytest.CaptureFixture[str], part: str) -> None:
+    """Their headers are enough: these say that they have 12 GiB."""
+    assert take_in(tiny, "--t", 0.4) == 0
+    other = sparse_safetensors(tiny / "other.safetensors", ("img_in.weight", "encoder.conv_in.weight"))
+    files = {"transformer": tiny / "transformer.safetensors", "vae": tiny / "ae.safetensors"} | {part: other}
+    command = ["upscale", str(write_photo(tiny / "in.png")), str(tiny / "big.png")]
+    command += ["--checkpoint", str(tiny / "out.safetensors")]
+    capsys.readouterr()
+    started = time.process_time()
+    assert cli.main([*command, *(text for name, path in files.items() for text in (f"--{name}", str(path)))]) == 2
+    assert time.process_time() - started < 4.0
+    said = capsys.readouterr().err
+    assert "other.safetensors: expected the tensors of the configured network; missing: " in said
+    assert len(said.splitlines()) == 1

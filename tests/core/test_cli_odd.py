@@ -103,6 +103,19 @@ def test_nobody_to_hear_of_it(tmp_path: Path) -> None:
     assert done.returncode == UNWRITABLE
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_outputs_that_are_closed(closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{' '.join(COMMAND)} inspect {closed}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == OK and done.stderr == ""
+
+
 def test_ctrl_c_while_torch_is_loaded(tmp_path: Path) -> None:
     """No traceback; the shell sees a program that was interrupted."""
     command = [*COMMAND, "upscale", str(tmp_path), str(tmp_path / "out")]

@@ -1,6 +1,5 @@
 """Adapters in peft's form written by hand: what is kept, and what is refused."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from allosr2_core.bases.peft_import import read_peft_encoder, read_peft_transfor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.networks.flux import Flux
 from tests.support.peft_folders import FLUX, PROJ, VAE, Q, pair, write
+from tests.support.sparse import sparse_safetensors
 
 
 def test_an_adapter_name_inside_the_keys(tmp_path: Path) -> None:
@@ -186,16 +186,7 @@ def test_weights_of_another_shape_are_not_read(tmp_path: Path) -> None:
     """Sparse: 12 GiB of zeros that would have to be looked through."""
     folder = write(tmp_path, pair(Q))
     names = [f"base_model.model.{Q}.lora_{half}.weight" for half in "AB"]
-    size = 6 << 30
-    header = json.dumps(
-        {
-            name: {"dtype": "F32", "shape": [size // 4], "data_offsets": [at * size, (at + 1) * size]}
-            for at, name in enumerate(names)
-        }
-    ).encode()
-    with (folder / "adapter_model.safetensors").open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + 2 * size)
+    sparse_safetensors(folder / "adapter_model.safetensors", names)
     started = time.process_time()
     with pytest.raises(AlloSR2Error, match="2 of 2 halves differ"):
         read_peft_transformer(folder, FLUX)

@@ -39,6 +39,7 @@ HOSTILE: tuple[Any, ...] = (
     ),
     *([[[[[[1]]]]]], "aligned", "flux1-dev", "host", "kl", 64, 65535, 0.5, [4, 8], ["(x+x+)+y"], [".*"] * 5000),
 )
+NUMBERS = (0, -1, 3, 65, 129, 10**4, 10**6, 10**9, 2**31, 2**63, 10**30, 1e-300, 1e19, 1e308, -1e308, 0.5)
 RAW = (
     *("NaN", "Infinity", "1e999", "9" * 5000, "-" + "9" * 60, "[" * 1000 + "]" * 1000, '{"a":' * 500 + "1" + "}" * 500),
     *('{"type": "unet", "type": "flux"}', "tru", '"\\ud800"', "0x10", "01", "'a'", "1 2"),
@@ -93,9 +94,12 @@ def changed_config(rng: random.Random, config: dict[str, Any]) -> str:
             "vae_encoder": [],
         }
     for _ in range(rng.randint(1, 3)):
-        place = rng.choice(places(config))
+        parts = [place for place in places(config) if len(place) > 1]  # of networks, whose numbers build something
+        place = rng.choice(parts if parts and rng.random() < 0.5 else places(config))
         kind = rng.random()
-        if kind < 0.7:
+        if kind < 0.4:
+            put(config, place, rng.choice(NUMBERS))
+        elif kind < 0.7:
             put(config, place, hostile(rng))
         elif kind < 0.85:
             key = rng.choice(("x", "k" * 10**5, "type", "a\nb")) if isinstance(place[-1], str) else place[-1]
