@@ -30,7 +30,8 @@ class Work:
         """What a node shows, the most telling first: it may have room for two lines. decode: its seconds."""
         tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
         took = f"step {_duration(self.seconds)}" + ("" if decode is None else f", decode {_duration(decode)}")
-        return f"{_sizes(layout)}\n{times(self.times, self.t_star)}\n{tiles}, {self.dtype}, {took}"
+        lines = _sizes(layout), times(self.times, self.t_star), f"{tiles}, {self.dtype}, {took}"
+        return ";\n".join(lines)  # some front ends show a line break as a space
 
 
 class Clock:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...allosr2_core import pipeline
 from ...allosr2_core.flow import VelocityFn
 from ...allosr2_core.layout import flow_plan
+from ...allosr2_core.precision import name_of
 from ...allosr2_core.tiling.exact import Tick
 from .memory import retry_on_oom
 
@@ -88,8 +89,8 @@ def step(
 
 
 def dtype_name(model: ModelPatcher) -> str:
-    """The type a MODEL computes in, as "bfloat16"."""
-    return str(model.model.manual_cast_dtype or model.model.get_dtype()).removeprefix("torch.")
+    """The type a MODEL computes in, as "bf16"."""
+    return name_of(model.model.manual_cast_dtype or model.model.get_dtype())
 
 
 def _transformer_options(model: ModelPatcher) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def test_what_was_done_stands_on_the_node(server: ComfyServer) -> None:
     events = watch(server, quick("wide.png", scale=2.0))
     (*_, (node, text)) = events.texts
     assert node == NODE
-    assert "150 x 90 to 300 x 180 px (2x)" in text and "float32" in text and "tile" in text
+    assert "150 x 90 to 300 x 180 px (2x)" in text and "fp32" in text and "tile" in text
     assert " is rebuilt" in text and "decode" in text
     shown = [data["output"]["text"] for data in events.of("executed") if "text" in (data["output"] or {})]
     assert shown[-1] == [text]
