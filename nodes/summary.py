@@ -27,10 +27,10 @@ class Work:
     """With encoding and estimating."""
 
     def text(self, layout: Layout, decode: float | None = None) -> str:
-        """What a node shows, the most telling first: it may have room for two lines. decode: its seconds."""
+        """What a node shows, in the two lines it has room for. decode: its seconds."""
         tiles = "1 tile" if self.tiles == 1 else f"{self.tiles} tiles"
         took = f"step {_duration(self.seconds)}" + ("" if decode is None else f", decode {_duration(decode)}")
-        lines = _sizes(layout), times(self.times, self.t_star), f"{tiles}, {self.dtype}, {took}"
+        lines = f"{_sizes(layout)}, {tiles}, {self.dtype}", f"{times(self.times, self.t_star)}, {took}"
         return ";\n".join(lines)  # some front ends show a line break as a space
 
 

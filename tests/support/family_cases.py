@@ -206,7 +206,7 @@ def strips(vae: VAE) -> dict[str, float]:
     model_management.get_free_memory = lambda *_, **__: 2.0**20
     picture, layout = torch.empty(96, 72, 3), Layout.plain(96, 72)
     try:
-        decoder(vae, latent, layout, tile=0, exact=True)(latent, picture)
+        decoder(vae, latent, layout, tile=0, exact=True)(latent, picture, None)
         found = {
             "decode": gap(picture[None], whole["decode"]),
             "encode": gap(kl_autoencoder.encode(vae, pixels, lambda: None), whole["encode"]),
