@@ -44,6 +44,8 @@ def main() -> int:
                 counted = count(worker, name, range(suite.full if options.full else suite.quick), tell)
             else:
                 counted = suite(options.full)
+                for line in counted.said:
+                    tell(line)
             command = f"python -m tests.reliability{' --full' if options.full else ''} --suite {name}"
             rows.append(row(name, counted, command))
             if options.json is not None:  # after each, they take long

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -30,7 +31,10 @@ from .suites import Count, suite
 STEPS = 12
 FEW, MANY = 3, 50
 """Moments of the quick size and of the full one."""
-PATIENCE = 120.0
+SAID = "said.txt"
+ORPHANED = 30.0
+"""Seconds that a data worker may take to notice that its trainer is gone; it looks every five."""
+PATIENCE = 300.0
 """Seconds after which a run counts as hanging."""
 
 
@@ -41,8 +45,8 @@ def run(full: bool) -> Count:
 
 
 def killed(moments: int, seed: int) -> Count:
-    """So many moments, drawn from the seed."""
-    counted = Count()
+    """So many moments, drawn from the seed. A process that outlives the run that started it is lost, too."""
+    counted, left = Count(), list[psutil.Process]()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         config = _prepare(root)
@@ -56,15 +60,20 @@ def killed(moments: int, seed: int) -> Count:
         for number in range(moments):
             shutil.rmtree(root / "run" / "sr")
             moment = rng.uniform(0.0, seconds)
-            _train(config, moment)
+            _train(config, moment, left)
             at = f"trainer {number}: killed after {moment:.2f} of {seconds:.2f} s, at step {_step(root)} of {STEPS}"
             counted.tried += 1
             if not _train(config, PATIENCE):
                 counted.failed += 1
-                counted.said.append(f"{at}: failed: did not go on to its end")
+                counted.said.append(f"{at}: failed: did not go on to its end: {_last_words(root)}")
             elif not _same(_result(root), whole):
                 counted.lost += 1
                 counted.said.append(f"{at}: lost: ended otherwise than the undisturbed run")
+    _, alive = psutil.wait_procs(left, timeout=ORPHANED)
+    counted.lost += len(alive)
+    counted.said += [f"trainer: lost: {process} outlived the run that started it" for process in alive]
+    for process in alive:
+        process.kill()
     return counted
 
 
@@ -83,14 +92,19 @@ def _prepare(root: Path) -> Path:
     return path
 
 
-def _train(config: Path, seconds: float) -> bool:
-    """Run the stage in a process of its own, killed after so many seconds; whether it ended well before that."""
+def _train(config: Path, seconds: float, left: list[psutil.Process] | None = None) -> bool:
+    """Run the stage in a process of its own, killed after so many seconds; whether it ended well before that.
+
+    `left` gets the processes that a killed one had started.
+    """
     context: Any = multiprocessing.get_context("forkserver")  # forked from a process that has imported and done nothing
     context.set_forkserver_preload(["train.loop.loop", "train.stages.sr", "tests.reliability.trainer"])
     process = context.Process(target=_child, args=(str(config),))
     process.start()
     process.join(seconds)
     if process.is_alive():
+        if left is not None:
+            left += psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         return False
@@ -98,10 +112,15 @@ def _train(config: Path, seconds: float) -> bool:
 
 
 def _child(config: str) -> None:
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
+    said = os.open(Path(config).with_name(SAID), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 2)
     torch.set_num_threads(1)
     raise SystemExit(main(["sr", "--config", config]))
+
+
+def _last_words(root: Path) -> str:
+    """The last line that a process said."""
+    return (root / SAID).read_text(encoding="utf-8").strip().rpartition("\n")[2]
 
 
 def _step(root: Path) -> int:

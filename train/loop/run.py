@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from .stage import Stage
 from .state import STATE, export, history_of, load_state, load_trained_state, save_state, trained_state
 
 log = logging.getLogger(__name__)
+WORKERS_START = "fork" if sys.platform == "linux" else None
+"""How data workers start; None: the system's way. A worker ends with its parent, which must be the trainer: one that
+a server of processes has forked would outlive a trainer that is killed."""
 NOT_ITS_SHAPE = ("data.root", "data.cache", "adapter.checkpointing", "adapter.shard")
 """Settings that a run may change without becoming another: where files lie, what memory it takes."""
 
@@ -128,6 +132,7 @@ class Run:
             drop_last=True,
             prefetch_factor=4 if data.workers else None,
             worker_init_fn=begin_worker,
+            multiprocessing_context=WORKERS_START if data.workers else None,
         )
         self.model, self.optimizer, loader = self.accelerator.prepare(self.stage, self.optimizer, loader)
         self.batches = iter(loader)
