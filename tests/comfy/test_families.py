@@ -83,7 +83,7 @@ def test_head_norms_may_have_either_name(found: dict[str, Any], gain: str) -> No
     assert of["plain"] <= 1e-5 and of["adapted"] <= 1e-5
     assert of["moved"] > 1e-3
     assert of["differences"].keys() == {"scale", "weight"} and max(of["differences"].values()) <= 1e-5
-    assert f"got two for 1: {of['names'][0]} as {NORM} and {NORM}.scale" in of["twice"]
+    assert f"got two for 1: {of['names'][0]} as " in of["twice"]
 
 
 def test_raw_adapters_start_a_stock_sampler_at_the_latent(found: dict[str, Any]) -> None:
