@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,8 @@ def _changed(changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _measure(finished: Finished) -> None:
-    """Two cases more: the memory at the end, and the speed of the last fifty."""
-    grown = finished.memory[-1] / finished.memory[WARM - 1]
+    """Two cases more: the memory at the end, and the speed of the last fifty (on a machine that does nothing else)."""
+    grown = median(finished.memory[-10:]) / median(finished.memory[WARM : WARM + 10])  # it goes up and down by 3 %
     after = finished.seconds[WARM:]  # the first ones load
     slower = (after[-1] - after[-51]) / (after[50] - after[0])
     for what, ratio, most in (("memory", grown, MEMORY), ("seconds of fifty prompts", slower, SPEED)):
