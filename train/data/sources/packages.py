@@ -100,7 +100,7 @@ def _run_client(command: Sequence[str], names: Sequence[str], folder: Path, advi
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         result = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)  # noqa: S603
         if result.returncode != 0:
-            detail = result.stderr.strip()[-1500:]
-            raise AlloSR2Error(f"`{' '.join(command)}` failed with exit code {result.returncode}; {advice}.\n{detail}")
+            detail = " / ".join(result.stderr.strip()[-800:].splitlines())
+            raise AlloSR2Error(f"`{' '.join(command)}` failed with exit code {result.returncode}; {advice}. {detail}")
         for fetched in Path(scratch).iterdir():
             os.replace(fetched, folder / fetched.name)
