@@ -9,7 +9,6 @@ import contextlib
 import functools
 import io
 import random
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from allosr2_core.cli.main import main
 from allosr2_core.image.read import READABLE_SUFFIXES
 from tests.support.awkward_pictures import png, tiff
 from tests.support.bombs import HUGE, text_bombs
-from tests.support.command_line import save_tiny_checkpoint
 
+from .checkpoints import good
 from .suites import Lost, cases
 
 TEXTS = (
@@ -30,13 +29,6 @@ TEXTS = (
     *(b"\0" * 4096, b"a photograph"),
 )
 ADDED = (b"", b"\0", b"\xff" * 500)
-
-
-@functools.cache
-def checkpoint() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="reliability-"))
-    save_tiny_checkpoint(folder / "tiny.safetensors")
-    return folder / "tiny.safetensors"
 
 
 @functools.cache
@@ -99,6 +91,10 @@ def picture(rng: random.Random, number: int) -> bytes:
 def case(number: int, folder: Path) -> Callable[[], None]:
     rng = random.Random(f"pictures/{number}")
     data = picture(rng, number)
+    checkpoint = folder / "tiny.safetensors"
+    checkpoint.write_bytes(good())
+    folder = folder / "pictures"
+    folder.mkdir()
     source = folder / f"{rng.choice(('in', 'a b', 'new' + chr(10) + 'line'))}{rng.choice(READABLE_SUFFIXES)}"
     source.write_bytes(data)
     target = folder / f"out{rng.choice(('.png', '.jpg', '.webp', '.tif'))}"
@@ -106,13 +102,13 @@ def case(number: int, folder: Path) -> Callable[[], None]:
     if older:
         target.write_bytes(older)
     options = rng.choice(((), ("--compare",), ("--depth", "8"), ("--strip",)))
-    checkpoint()
+    options = ("--checkpoint", str(checkpoint), *options)
     return lambda: attempt(source, data, target, older, options)
 
 
 def attempt(source: Path, data: bytes, target: Path, older: bytes, options: tuple[str, ...]) -> None:
     out, err = io.StringIO(), io.StringIO()
-    arguments = ["upscale", str(source), str(target), "--checkpoint", str(checkpoint()), "--dtype", "fp32", *options]
+    arguments = ["upscale", str(source), str(target), "--dtype", "fp32", *options]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(arguments)
     lines = err.getvalue().splitlines()
