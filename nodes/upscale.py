@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..allosr2_core.errors import AlloSR2Error
 from ..allosr2_core.options import DEFAULTS
 from .comfy_host import files
 from .comfy_host.execution import GraphBuilder, number_in_list
@@ -71,6 +72,8 @@ class AlloSR2Upscale(Node):
         vae: VAE | None = None,
     ) -> io.NodeOutput:
         links = _links(cls.hidden.dynprompt.get_node(cls.hidden.unique_id)["inputs"])
+        if "image" not in links:
+            raise AlloSR2Error("expected a link to a picture on image; got a value")
         graph = GraphBuilder()
 
         def picked(name: str) -> dict[str, Link]:

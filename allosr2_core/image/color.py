@@ -6,7 +6,7 @@ Done once, on the whole stitched result, never tile by tile. All in float32; pic
 import torch
 from torch.nn import functional
 
-from ..errors import AlloSR2Error
+from ..errors import AlloSR2Error, shown
 from ..options import COLOR_METHODS
 from .geometry import resize_bicubic
 
@@ -50,8 +50,8 @@ def match_color(image_BHWC: torch.Tensor, reference_BHWC: torch.Tensor, method: 
 
 def check_method(method: str) -> None:
     """AlloSR2Error for an unknown method."""
-    if method not in COLOR_METHODS:
-        raise AlloSR2Error(f"expected a colour method of {', '.join(COLOR_METHODS)}, got {method!r}")
+    if not isinstance(method, str) or method not in COLOR_METHODS:
+        raise AlloSR2Error(f"expected a colour method of {', '.join(COLOR_METHODS)}, got {shown(method)}")
 
 
 def _match(image_BHWC: torch.Tensor, reference_BHWC: torch.Tensor, method: str) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...allosr2_core.checkpoint.format import EMBEDDED_NAME, embedded_path
-from ...allosr2_core.errors import AlloSR2Error
+from ...allosr2_core.errors import AlloSR2Error, shown
 
 FOLDER = "allosr2"
 SUFFIXES = {".safetensors"}
@@ -30,12 +30,14 @@ def checkpoint_path(name: str) -> Path:
     """The file behind a choice. AlloSR2Error for a name outside the folder or a file that is gone."""
     if name == EMBEDDED_NAME:
         return embedded_path()
+    if not isinstance(name, str):
+        raise AlloSR2Error(f"expected the checkpoint to be a name; got {shown(name)}")
     outside = Path(name).is_absolute() or ".." in Path(name).parts
     found = None if outside else folder_paths.get_full_path(FOLDER, name)
     if found is None:
         raise AlloSR2Error(
             f"expected the checkpoint to be one of {', '.join(checkpoint_names())} (files of models/{FOLDER}); "
-            f"got {name!r}"
+            f"got {shown(name)}"
         )
     return Path(found)
 

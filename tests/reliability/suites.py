@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Case = Callable[[int, Path], Callable[[], None]]
-FILES = ("inputs", "checkpoints", "peft_folders", "pictures", "trainer")
+FILES = ("inputs", "checkpoints", "peft_folders", "pictures", "trainer", "server")
 
 
 @dataclass(frozen=True)
