@@ -34,6 +34,7 @@ def test_every_way_through_the_nodes_is_in_the_table() -> None:
     assert all((EXAMPLES / name).is_file() for name in files)
 
 
+@pytest.mark.usefixtures("recorded_host")
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_the_picture_is_the_recorded_one(server: ComfyServer, kind: str, tmp_path: Path, name: str) -> None:
     record = TABLE.rows[name].record

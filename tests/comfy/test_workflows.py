@@ -52,6 +52,7 @@ def run(server: ComfyServer, name: str, source: Image.Image) -> tuple[Image.Imag
     return place_inputs(workflow, source, server.input), server.run(workflow).images
 
 
+@pytest.mark.usefixtures("recorded_host")
 def test_all_forms_are_those_of_the_list(server: ComfyServer) -> None:
     """`python tools/templates.py` writes them."""
     wanted = texts(server.object_info)
