@@ -11,7 +11,7 @@ from .errors import AlloSR2Error, cut, one_line, shown
 
 MOST_CHARACTERS = 1 << 20
 """Of a text; configurations have a few thousand."""
-DEEPEST = 32
+DEEPEST = 200
 """How many lists and objects may lie in each other."""
 LONGEST_NUMBER = 40
 """Digits of a whole number."""

@@ -128,6 +128,11 @@ def write_json(path: Path, text: str) -> None:
 
 def peak_memory_mib() -> float | None:
     """Peak resident memory of this process in MiB; None where the system does not tell (Windows)."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux; its `ru_maxrss` begins at what the process had that started this one
+        fields = dict(line.split(":", 1) for line in status.read_text(encoding="ascii", errors="replace").splitlines())
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"].split()[0]) / 2**10
     try:
         import resource
     except ImportError:

@@ -292,7 +292,8 @@ def test_a_smaller_result_than_the_input_restores_no_more_than_it_shows() -> Non
 
 def test_every_band_ticks() -> None:
     """A place to stop in large pictures."""
-    layout, ticks = Layout.plain(BAND + 1, 8), []
-    target = Target(layout, torch.rand(1, BAND + 1, 8, 3), None, None)
-    settle(torch.rand(BAND + 1, 8, 3), target, "none", lambda: ticks.append(1))
+    width = 512
+    layout, ticks = Layout.plain(height := BAND // width + 1, width), []
+    target = Target(layout, torch.rand(1, height, width, 3), None, None)
+    settle(torch.rand(height, width, 3), target, "none", lambda: ticks.append(1))
     assert len(ticks) == 2

@@ -34,15 +34,24 @@ def bombs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+MEASURED = """
+import sys
+from allosr2_core.cli.main import main
+from allosr2_core.cli.report import peak_memory_mib
+code = main(sys.argv[1:])
+sys.stdout.write(f"{peak_memory_mib()}\\n")
+sys.exit(code)
+"""
+
+
 def run_measured(*arguments: object) -> tuple[int, str, float]:
     """Exit code, what was said, and the peak memory in MiB of a command line of its own."""
-    command = [sys.executable, "-m", "allosr2_core", "upscale", *map(str, arguments)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as done:
-        assert done.stdout is not None
-        said = done.stdout.read()
-        _, status, usage = os.wait4(done.pid, 0)
-        done.returncode = os.waitstatus_to_exitcode(status)
-    return done.returncode, said, usage.ru_maxrss / 1024
+    command = [sys.executable, "-c", MEASURED, "upscale", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    *said, peak = done.stdout.splitlines()
+    return done.returncode, "\n".join(said), float(peak)
 
 
 @pytest.mark.parametrize("options", [("--format", "jpg"), ("--format", "tiff"), ("--compare",)], ids=str)

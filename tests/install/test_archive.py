@@ -24,6 +24,7 @@ TOP = {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "CREDITS.md",
+        "SECURITY.md",
     ),
 }
 
