@@ -22,15 +22,23 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\
 EPS_OF_DOS = b"\xc5\xd0\xd3\xc6" + (30).to_bytes(4, "little") + len(EPS).to_bytes(4, "little") + bytes(18) + EPS
 
 
-def calls(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open"):
-            yield f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+def calls(package: str) -> Iterator[tuple[str, set[str | None]]]:
+    """File and named arguments of every call of `Image.open` in a package."""
+    for path in (REPOSITORY / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open"):
+                yield str(path.relative_to(REPOSITORY)), {argument.arg for argument in node.keywords}
 
 
 def test_pillow_opens_files_in_one_place_and_is_told_what_they_may_be() -> None:
-    found = [call for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py") for call in calls(path)]
-    assert [call.rpartition(":")[0] for call in found] == ["allosr2_core/image/opening.py"]
+    found = [path for package in PACKAGES for path, _ in calls(package)]
+    assert found == ["allosr2_core/image/opening.py"]
+
+
+def test_the_trainer_names_formats_too() -> None:
+    """Of what it has made itself, in memory; files are opened as above."""
+    found = list(calls("train"))
+    assert found and all("formats" in named for _, named in found)
 
 
 @pytest.fixture
