@@ -23,6 +23,7 @@ BENCHES = (
     "decode",
     "exactness",
     "factors",
+    "flicker",
     "flux_memory",
     "scaling",
     "seams",

@@ -6,8 +6,12 @@ import time
 import pytest
 from bad_checkpoints import BAD_CHECKPOINTS
 from comfy_server import ComfyServer, WorkflowError
+from events import watch
 from PIL import Image
 from workflows import ESTIMATE, IMAGE, LOADER, UPSCALE, example, with_node, without_t
+
+from allosr2_core.checkpoint.format import EMBEDDED_NAME, embedded_path, load_checkpoint
+from allosr2_core.layout import Layout, count_ticks
 
 SMALL = "small.safetensors"
 
@@ -146,3 +150,22 @@ def test_the_decode_can_be_cancelled_too(server: ComfyServer) -> None:
     error, seconds = cancelled(server, many_tiles, after=0.5)
     assert error.interrupted and error.node_type == "TiledDecode"
     assert seconds < 3.0
+
+
+def test_the_snr_head_can_be_cancelled_too(server: ComfyServer) -> None:
+    """In ticks, which are the same on every machine: cancelled after the head's first, it makes less than half."""
+    width, height = 900, 540
+    with Image.open(server.input / "wide.png") as wide:
+        wide.resize((width, height)).save(server.input / "larger.png")
+    checkpoint = load_checkpoint(embedded_path())
+    config, head = checkpoint.config, checkpoint.build_snr_head()
+    assert head is not None
+    layout = Layout.of(height, width, config, scale=config.scale)
+    encode, ticks = count_ticks(layout, config, 0, 0)[0], head.ticks(*layout.cells(config))
+    workflow = example(EMBEDDED_NAME, "larger.png", n3={"method": "predicted"})
+    events = watch(server, workflow, cancel_after=encode + 1)
+    (interrupted,) = events.of("execution_interrupted")
+    assert interrupted["node_type"] == "SNRTimestepEstimate"
+    last = events.of("progress")[-1]
+    assert last["max"] == encode + ticks
+    assert encode < last["value"] < encode + ticks / 2

@@ -39,12 +39,17 @@ class Events:
         return [data for found, data in self.messages if found == kind]
 
 
-def watch(server: ComfyServer, workflow: Workflow, timeout: float = 120.0) -> Events:
-    """Run a workflow as a front end does, and keep what it is told."""
-    return asyncio.run(asyncio.wait_for(_watch(server, workflow), timeout))
+def watch(
+    server: ComfyServer, workflow: Workflow, timeout: float = 120.0, *, cancel_after: int | None = None
+) -> Events:
+    """Run a workflow as a front end does, and keep what it is told.
+
+    cancel_after: how far a node's progress bar is when the run is cancelled.
+    """
+    return asyncio.run(asyncio.wait_for(_watch(server, workflow, cancel_after), timeout))
 
 
-async def _watch(server: ComfyServer, workflow: Workflow) -> Events:
+async def _watch(server: ComfyServer, workflow: Workflow, cancel_after: int | None) -> Events:
     events, client = Events(), uuid.uuid4().hex
     address = f"{server.url}/ws?clientId={client}"
     async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
@@ -57,6 +62,10 @@ async def _watch(server: ComfyServer, workflow: Workflow) -> Events:
                 continue
             content = json.loads(message.data)
             events.messages.append((content["type"], content["data"]))
+            if cancel_after is not None and content["type"] == "progress" and content["data"]["value"] >= cancel_after:
+                cancel_after = None
+                async with session.post(f"{server.url}/interrupt", json={}) as answer:
+                    assert answer.status == 200, await answer.text()
             if content["type"] in OVER:
                 return events
     raise AssertionError("the server ended the connection")
