@@ -55,11 +55,15 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     with _partial(target) as partial:
         with writing(path):
             file = open(partial, "x+b")  # noqa: SIM115  # closed below, before the file is renamed
-        with file:
+        try:
             yield file
             with writing(path):
                 file.flush()
                 os.fsync(file.fileno())
+                file.close()
+        finally:
+            with contextlib.suppress(OSError):  # it tries again to write what it could not, which was said
+                file.close()
         with writing(path):
             os.replace(partial, target)
 

@@ -1,5 +1,6 @@
 """Pictures into files."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -122,7 +123,15 @@ def save_image(
             write_deep_png(file, pixels_HWC, kept)
         else:
             settings = _settings(file_format, options, kept) | _exact_grey(file_format, pixels_HWC)
-            _picture(pixels_HWC).save(file, format=file_format, **settings)
+            picture = _picture(pixels_HWC)
+            if (
+                file_format == "JPEG"
+            ):  # Pillow writes one into a file's descriptor; a disk that took a part goes unnoticed
+                encoded = io.BytesIO()
+                picture.save(encoded, format=file_format, **settings)
+                file.write(encoded.getbuffer())
+            else:
+                picture.save(file, format=file_format, **settings)
     return "; ".join(filter(None, notes))
 
 
