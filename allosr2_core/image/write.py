@@ -124,9 +124,7 @@ def save_image(
         else:
             settings = _settings(file_format, options, kept) | _exact_grey(file_format, pixels_HWC)
             picture = _picture(pixels_HWC)
-            if (
-                file_format == "JPEG"
-            ):  # Pillow writes one into a file's descriptor; a disk that took a part goes unnoticed
+            if file_format == "JPEG":  # Pillow would write past `file`, and a disk that took a part goes unnoticed
                 encoded = io.BytesIO()
                 picture.save(encoded, format=file_format, **settings)
                 file.write(encoded.getbuffer())
