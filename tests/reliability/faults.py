@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from .fault_disk import full_disk
 from .fault_kill import killed
 from .fault_tiles import interrupted, no_memory, two_at_once
@@ -21,6 +23,17 @@ KINDS: tuple[Kind, ...] = FIVE * 3 + (interrupted, full_disk, no_memory, interru
 """In turns; a kill takes three processes, so it is one case in twenty."""
 
 
-@cases("faults", quick=30, full=400, limits=Limits(seconds=10.0))
+@cases("faults", quick=20, full=400, limits=Limits(seconds=10.0))
 def case(number: int, folder: Path) -> Callable[[], None]:
-    return KINDS[number % len(KINDS)](random.Random(f"faults/{number}"), folder)
+    attempt = KINDS[number % len(KINDS)](random.Random(f"faults/{number}"), folder)
+    return lambda: in_one_thread(attempt)
+
+
+def in_one_thread(attempt: Callable[[], None]) -> None:
+    """Tiles this small gain nothing by torch's own threads, which spin where the machine is busy: ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        attempt()
+    finally:
+        torch.set_num_threads(threads)
