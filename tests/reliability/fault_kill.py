@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class Moment:
     share: float
     """Of the time of an undisturbed run."""
     file: int
-    """Instead: while the file of this number is being written, from 1; 0 for the time alone."""
+    """Instead: as soon as so many files were there, the hidden ones at work too; 0 for the time alone."""
 
 
 def killed(rng: random.Random, folder: Path) -> Callable[[], None]:
@@ -32,7 +33,7 @@ def killed(rng: random.Random, folder: Path) -> Callable[[], None]:
         write_noise(folder / "in" / f"{number}.png", rng, rng.randint(3, 40), rng.randint(3, 40))
     (folder / "tiny.safetensors").write_bytes(good())
     options = ("--format", rng.choice(("png", "jpg", "webp", "tiff")), *(("--compare",) if rng.random() < 0.5 else ()))
-    moment = Moment(rng.random(), rng.choice((0, rng.randint(1, PICTURES))))
+    moment = Moment(rng.random(), rng.choice((0, rng.randint(1, 2 * PICTURES))))
     return lambda: attempt(folder, options, moment)
 
 
@@ -80,7 +81,7 @@ def wait(process: Any, target: Path, moment: Moment, seconds: float) -> None:  #
     until = began + (PATIENCE if moment.file else moment.share * seconds)
     while process.is_alive() and time.monotonic() < until:
         if moment.file and target.is_dir():
-            seen |= {path.name for path in target.glob(".*.part")}
+            seen |= set(os.listdir(target))
             if len(seen) >= moment.file:
                 return
 
