@@ -9,4 +9,7 @@ checkpoints.py    checkpoints that were changed
 peft_folders.py   adapters of the peft library that were changed
 pictures.py       picture files that are damaged, huge, or something else
 trainer.py        a training that is killed and goes on
+faults.py         upscales that break off; the kinds are in fault_tiles.py, fault_disk.py and fault_kill.py,
+                  and fault_process.py runs the command line in a process of its own
+server.py         prompts of all sizes, and ones that nobody sends, through a real server
 """

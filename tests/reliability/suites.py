@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Case = Callable[[int, Path], Callable[[], None]]
-FILES = ("inputs", "checkpoints", "peft_folders", "pictures", "trainer", "server")
+FILES = ("inputs", "checkpoints", "peft_folders", "pictures", "faults", "trainer", "server")
 
 
 @dataclass(frozen=True)
