@@ -38,6 +38,9 @@ HOSTS_OWN = re.compile(
 """Errors that the page makes without the pack."""
 NO_VEIL = ".p-blockui-mask { display: none }"
 """The page leaves its veil over everything when a file was read before the veil had faded in."""
+ADD_STYLE = (
+    "css => { document.head.append(document.createElement('style')); document.head.lastChild.textContent = css }"
+)
 SHORT = 30000.0
 """ms; how long the page may take to show what a click asks for."""
 
@@ -75,7 +78,8 @@ class Canvas:
         self.page.goto(self.server.url + query, wait_until="domcontentloaded", timeout=4 * SHORT)
         self.page.wait_for_function(READY, timeout=4 * SHORT)
         self.page.locator("#graph-canvas").wait_for()
-        self.page.add_style_tag(content=NO_VEIL)
+        # not `add_style_tag`, which fails with whatever the page's own policy blocks at that moment
+        self.page.evaluate(ADD_STYLE, NO_VEIL)
 
     def errors(self) -> list[str]:
         """What the page's console called an error since the last call, without what ComfyUI says on every start."""
