@@ -56,7 +56,7 @@ def train_stage(name: str, argv: list[str]) -> int:
     """Run one training stage; a run that was started goes on."""
     import torch.distributed
 
-    from .config import load_config
+    from .config_file import load_config
     from .loop.loop import run_stage
     from .loop.run import init_from
     from .loop.state import STATE, find_state, has_state, stage_folder

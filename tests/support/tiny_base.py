@@ -10,7 +10,7 @@ from allosr2_core.networks.flux import Flux, FluxParams
 from allosr2_core.networks.kl_autoencoder import KLAutoencoder, KLAutoencoderParams
 from tests.support.tiny_flux import TINY_FLUX
 from tests.support.tiny_training import tiny_table
-from train.config import load_config
+from train.config_file import load_config
 
 CONFIGS = Path("train/configs")
 AUTOENCODER = {

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tests.support.tiny_training import tiny_table
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.data.crops import derive_seed
 from train.loop.preview import Preview
 from train.loop.rng import BatchRandom

@@ -11,7 +11,7 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.random_metrics import random_suite
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
-from train.config import load_config
+from train.config_file import load_config
 from train.studies import ablate
 from train.studies.ablate import collect, load_ablation, table, variant_config
 from train.studies.variant_stage import START_KEYS

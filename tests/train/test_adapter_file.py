@@ -15,7 +15,7 @@ from tests.support.lora_network import branches
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
-from train.config import load_config
+from train.config_file import load_config
 from train.data.crops import bicubic_up
 from train.loop.state import load_export
 from train.models.trainable import trainable_networks

@@ -15,7 +15,9 @@ from allosr2_core.losses.adversarial import adversarial, gradient_ratio
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
-from train.config import AdversaryConfig, Config, from_table
+from train.config import Config
+from train.config_file import from_table
+from train.config_stages import AdversaryConfig
 from train.loop.loop import run_stage
 from train.loop.rng import BatchRandom
 from train.stages.sr import SRStage

@@ -12,7 +12,8 @@ from PIL import Image
 
 from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import tiny_table, write_photos
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.data.crops import training_crops
 from train.data.photo_files import decode_all, decode_cached, listed, load_pairs
 from train.data.sources.photos import image_files, load_split

@@ -11,7 +11,9 @@ import torch
 
 from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import tiny_table, to_toml
-from train.config import Config, OptimConfig, from_table, load_config
+from train.config import Config
+from train.config_file import from_table, load_config
+from train.config_stages import OptimConfig
 from train.loop.optimizers import make_optimizer
 from train.models.build import build_autoencoder, build_velocity
 from train.perceptual.distances import DISTANCES

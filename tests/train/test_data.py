@@ -13,7 +13,8 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.perceptual import random_window
 from tests.support.tiny_training import tiny_table, write_photos
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.data import crops as data
 from train.data.crops import (
     FLAT_SHARE,

@@ -15,7 +15,8 @@ from tests.support.equality import assert_equal
 from tests.support.tiny_base import base_table
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.stages.sr import SRStage
 
 STEPS = 4

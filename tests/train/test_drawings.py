@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 
 from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import tiny_table, to_toml
-from train.config import load_config
+from train.config_file import load_config
 from train.data.drawings import assets, command, lines, patterns, words
 from train.data.drawings.assets import SPLITS, Assets, Typeface, load_manifest
 from train.data.drawings.icons import rasterised

@@ -17,7 +17,8 @@ from tests.support.parts import enlarged
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
 from train.checkpoints import export
-from train.config import Config, load_config
+from train.config import Config
+from train.config_file import load_config
 from train.data.crops import bicubic_up
 from train.loop.rng import BatchRandom
 from train.stages.prior import BOTH_FLOWS, PriorStage, flow_matching_error

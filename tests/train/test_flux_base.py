@@ -13,7 +13,8 @@ from tests.support.lora_network import branches
 from tests.support.tiny_base import CONFIGS, base_table
 from tests.support.tiny_training import to_toml, write_photos
 from train.__main__ import main
-from train.config import Config, from_table, load_config
+from train.config import Config
+from train.config_file import from_table, load_config
 from train.models.build import build_autoencoder, build_velocity, load_autoencoder, load_velocity
 from train.stages.sr import SRStage
 

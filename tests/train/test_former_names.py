@@ -10,7 +10,8 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.tiny_training import run_autoencoder, tiny_table, write_config, write_photos
 from train import former_names
 from train.__main__ import COMMANDS, main
-from train.config import Config, from_table, load_config
+from train.config import Config
+from train.config_file import from_table, load_config
 from train.stages.registry import STAGES
 
 STEPS = 4

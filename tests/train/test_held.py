@@ -11,7 +11,8 @@ from torch import Tensor
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
-from train.config import Config, from_table, load_config
+from train.config import Config
+from train.config_file import from_table, load_config
 from train.loop.rng import BatchRandom
 from train.stages.sr import SRStage
 

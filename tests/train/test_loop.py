@@ -14,7 +14,9 @@ from allosr2_core.errors import AlloSR2Error
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import tiny_table
 from tests.support.toy_stage import Toy, in_folder, state_of
-from train.config import Config, OptimConfig, from_table
+from train.config import Config
+from train.config_file import from_table
+from train.config_stages import OptimConfig
 from train.loop.interrupts import Stopped
 from train.loop.loop import run_stage
 from train.loop.run import init_from, lr_factor

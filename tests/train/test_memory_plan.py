@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from allosr2_core.errors import AlloSR2Error
-from train.config import load_config
+from train.config_file import load_config
 from train.studies.memory_plan import BYTES_TRAINED, SavedBytes, measure, table
 
 CONFIG = load_config(Path("train/configs/flux1_dev.toml"))

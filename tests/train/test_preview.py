@@ -11,7 +11,8 @@ from allosr2_core.losses.perceptual import feature_distance, texture_distance
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from tests.support.toy_stage import Toy
 from train.__main__ import main
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.data.photo_files import decode_all
 from train.loop.loop import run_stage
 from train.loop.preview import Preview

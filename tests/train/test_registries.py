@@ -12,7 +12,7 @@ from allosr2_core.pipeline import Pipeline
 from tests.support.added_file import TOY_LOSS, TOY_NETWORK, added_file
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
-from train.config import load_config
+from train.config_file import load_config
 
 
 def test_a_run_with_a_loss_and_a_network_of_one_file_each(tmp_path: Path) -> None:

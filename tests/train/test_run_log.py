@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tests.support.tiny_training import tiny_table
 from tests.support.toy_stage import Toy
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.loop.loop import run_stage
 from train.loop.rng import BatchRandom
 from train.loop.run_log import Means, RunLog

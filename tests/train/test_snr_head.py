@@ -12,7 +12,7 @@ from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.snr import paired_rho
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_photos
 from train.__main__ import main
-from train.config import load_config
+from train.config_file import load_config
 from train.data.crops import bicubic_up
 from train.loop.rng import BatchRandom
 from train.stages.snr_head import SNRHeadStage

@@ -17,7 +17,8 @@ from tests.support.equality import assert_equal
 from tests.support.tiny_training import tiny_table
 from tests.support.toy_stage import Toy, in_folder, state_of
 from train.__main__ import main
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.loop.loop import run_stage
 from train.loop.state import has_state, load_state, locked, save_state
 

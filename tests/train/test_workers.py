@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import tiny_table
 from tests.support.toy_stage import Numbers, Toy, state_of
-from train.config import Config, from_table
+from train.config import Config
+from train.config_file import from_table
 from train.loop.interrupts import WORKER_NICENESS
 from train.loop.loop import run_stage
 

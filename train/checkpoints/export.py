@@ -34,7 +34,8 @@ from allosr2_core.networks.registry import network_params
 from allosr2_core.snr import SNRHead, calibrated_t, paired_rho
 
 from ..arguments import counting
-from ..config import Config, load_config
+from ..config import Config
+from ..config_file import load_config
 from ..data.crops import bicubic_up, training_crops
 from ..data.degradation import SCALE
 from ..loop.state import STATE, has_state, load_export, load_state, stage_folder

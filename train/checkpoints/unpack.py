@@ -19,7 +19,7 @@ from allosr2_core.checkpoint.format import Checkpoint, embedded_path, load_check
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically, writing
 
-from ..config import load_config
+from ..config_file import load_config
 from ..loop.state import RECORD, export
 from ..models.build import build_autoencoder, build_snr_head, build_velocity
 

@@ -17,7 +17,7 @@ from torch.optim.adamw import adamw
 
 from allosr2_core.errors import AlloSR2Error
 
-from ..config import OptimConfig
+from ..config_stages import OptimConfig
 
 BETAS = (0.9, 0.99)
 MOMENTUM = 0.95

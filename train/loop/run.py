@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 from allosr2_core.errors import AlloSR2Error
 
 from .. import former_names
-from ..config import Config, OptimConfig
+from ..config import Config
+from ..config_stages import OptimConfig
 from ..data.crops import derive_seed
 from .interrupts import begin_worker
 from .optimizers import make_optimizer, optimizer_of

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..config import OptimConfig
+from ..config_stages import OptimConfig
 from .adversary import Adversary
 from .preview import Preview
 from .rng import BatchRandom

@@ -11,7 +11,7 @@ from torch import Tensor
 from allosr2_core.losses.adversarial import Scores, discrimination, gradient_ratio
 from allosr2_core.losses.perceptual import MAX_SHIFT, random_window, shift
 
-from ..config import AdversaryConfig
+from ..config_stages import AdversaryConfig
 from ..loop.adversary import Adversary
 from ..loop.rng import BatchRandom
 from ..models.discriminator import Discriminator, build_discriminator

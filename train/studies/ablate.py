@@ -34,7 +34,9 @@ from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
 from ..arguments import counting
-from ..config import Config, Side, from_table, load_config
+from ..config import Config
+from ..config_file import from_table, load_config
+from ..config_limits import Side
 from ..data.crops import bicubic_up
 from ..data.degradation import SCALE
 from ..evaluate.crops import evenly

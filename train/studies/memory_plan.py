@@ -25,7 +25,8 @@ from allosr2_core.networks.autoencoders import Autoencoder
 from allosr2_core.networks.registry import VelocityNetwork
 
 from ..arguments import counting
-from ..config import Config, load_config
+from ..config import Config
+from ..config_file import load_config
 from ..models.build import DTYPES, build_autoencoder, build_velocity, latent_channels
 
 BYTES_TRAINED = 4 + 4 + 8 + 4

@@ -26,7 +26,7 @@ from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..arguments import counting
-from ..config import load_config
+from ..config_file import load_config
 from ..loop.optimizers import make_optimizer
 from ..loop.precision import gemm_flops, instruction_set, mixed_precision
 from ..loop.rng import BatchRandom

@@ -11,7 +11,8 @@ from torch import Tensor
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import interpolate
 
-from ..config import Config, Share
+from ..config import Config
+from ..config_limits import Share
 from ..loop.rng import BatchRandom
 from ..stages.sr import SRStage
 

@@ -27,7 +27,8 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
 
 from ...arguments import counting
-from ...config import Config, load_config
+from ...config import Config
+from ...config_file import load_config
 from ..crops import derive_seed
 from ..sources.photos import load_split
 from . import diagrams, held_out, icons, lines, patterns, plots, screens, text
