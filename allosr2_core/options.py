@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .errors import AlloSR2Error
+from .errors import AlloSR2Error, shown
 
 T_METHODS: Mapping[str, str] = {
     "calibrated": "the checkpoint's average over its training pairs",
@@ -90,7 +90,7 @@ class Option:
     def limits(self) -> str:
         """The range in words, as in "expected a number of 0 or more"; "" without one."""
         if self.least > -math.inf and self.most < math.inf:
-            return f"between {self.least:g} and {self.most:g}" if self.above else f"{self.least:g} to {self.most:g}"
+            return f"between {self.least:g} and {self.most:g}" if self.above else f"of {self.least:g} to {self.most:g}"
         if self.least > -math.inf:
             return f"above {self.least:g}" if self.above else f"of {self.least:g} or more"
         return ""
@@ -102,7 +102,10 @@ class Option:
 
     def allows(self, value: float) -> bool:
         """Whether a number is within the range; where `least` is excluded, so is a finite `most`."""
-        if not math.isfinite(value):
+        try:
+            if not math.isfinite(value):
+                return False
+        except OverflowError:  # a whole number that no float reaches
             return False
         return self.least < value < self.most if self.above else self.least <= value <= self.most
 
@@ -161,6 +164,7 @@ class UpscaleOptions:
             "exaggerates.",
             details="If faces or letters change too much, lower it. Below 1 some of the input's noise stays.",
             least=0.0,
+            most=100.0,  # far beyond it nothing of a picture is left, and values are no numbers any more
             neutral=1.0,
             slider=Slider(0.0, 2.0, 0.05),
         ),
@@ -232,7 +236,20 @@ def number_type(name: str) -> type:
     return next(kind for kind in kinds if kind is not types.NoneType)
 
 
-def check(name: str, value: float) -> None:
-    """AlloSR2Error unless a number is within its option's range."""
-    if not OPTIONS[name].allows(value):
-        raise AlloSR2Error(f"expected {name} to be a number {OPTIONS[name].limits}; got {value}")
+def check(name: str, value: object) -> None:
+    """AlloSR2Error unless a value is one of its option's words, or a number within its range; None leaves it open."""
+    option, numbers = OPTIONS[name], number_type(name) is not str
+    if isinstance(value, str):
+        allowed = value in option.choices
+    else:
+        allowed = value is None or (numbers and isinstance(value, (int, float)) and option.allows(value))
+    if not allowed:
+        wanted = [f"to be a number {option.limits}".strip()] if numbers else []
+        wanted += [f"to be one of {', '.join(option.choices)}"] if option.choices else []
+        raise AlloSR2Error(f"expected {name} {' or '.join(wanted)}; got {shown(value)}")
+
+
+def check_options(options: UpscaleOptions) -> None:
+    """`check` of every option, before any work, whichever part would come to it."""
+    for name in OPTIONS:
+        check(name, getattr(options, name))

@@ -32,8 +32,8 @@ from .layout import Layout, count_ticks, decode_cells, flow_plan, tile_cells
 from .lent_memory import Receding, lend
 from .networks.autoencoders import Autoencoder
 from .networks.registry import VelocityNetwork
-from .option_checks import check_options, check_realism
-from .options import DEFAULT_OVERLAP, UpscaleOptions
+from .options import DEFAULT_OVERLAP, UpscaleOptions, check_options
+from .options import check as check_option
 from .precision import computed_in
 from .snr import SNRHead, log_rho
 from .start_time import estimate_t, predicted_power
@@ -75,15 +75,16 @@ def prepare(
     unfit masks; the sizes are checked before anything is made.
     """
     check_image(image)
-    Layout.of(image.shape[1], image.shape[2], config, scale=scale, long_edge=long_edge)
+    layout = Layout.of(image.shape[1], image.shape[2], config, scale=scale, long_edge=long_edge)
     rgb, alpha = split_alpha(image.float())
-    layout = Layout.of(rgb.shape[1], rgb.shape[2], config, scale=scale, long_edge=long_edge)
     filled = rgb if alpha is None else fill_hidden(rgb, alpha)
     source = resize_bicubic(filled, layout.source_height, layout.source_width)
-    alpha, mask = (
-        None if part is None else part.to(torch.float32, copy=True) for part in (alpha, mask)
-    )  # what is kept is nobody else's
-    return Target(layout, source, alpha, mask)
+    return Target(layout, source, _own(alpha), _own(mask))
+
+
+def _own(part: Tensor | None) -> Tensor | None:
+    """A copy in fp32: what a target keeps is nobody else's."""
+    return None if part is None else part.to(torch.float32, copy=True)
 
 
 def encode(
@@ -129,7 +130,7 @@ def step(
     memory for the result. shifted: the step is also taken on a grid shifted by half a patch of the network, and both
     are averaged: twice the work, against patterns that lie on the grid. Non-finite results raise, with what to try.
     """
-    check_realism(realism)
+    check_option("realism", realism)
     if t.numel() not in (1, z_lr.shape[0]):
         raise AlloSR2Error(f"expected one t, or one for each of {z_lr.shape[0]} images; got {t.numel()}")
     times = config.clamp_t(t.float().reshape(-1)).expand(z_lr.shape[0])
@@ -145,7 +146,7 @@ def step(
 
 def toward(z_lr: Tensor, z_hat: Tensor, realism: float) -> None:
     """Restored latents as far from the input's as realism says, in place: z_L + realism (z_hat - z_L)."""
-    check_realism(realism)
+    check_option("realism", realism)
     z_hat.sub_(z_lr).mul_(realism).add_(z_lr)
 
 

@@ -20,7 +20,7 @@ from ..checkpoint.describe import describe
 from ..checkpoint.format import EMBEDDED_NAME, Checkpoint, embedded_path, load_checkpoint
 from ..devices import AUTO, KINDS, device_of
 from ..errors import AlloSR2Error, one_line
-from ..option_checks import check_options
+from ..options import check_options
 from ..pipeline import Pipeline
 from . import values as types
 from .adapters import add_commands

@@ -49,10 +49,9 @@ def _parsed(option: Option, kind: type, text: str) -> Any:  # noqa: ANN401 - a n
         return text
     try:
         value = kind(text)
-        allowed = option.allows(value)
-    except (ValueError, OverflowError):  # no number, or a whole one that no float reaches
-        value, allowed = None, False
-    if not allowed:
+    except ValueError:
+        value = None
+    if value is None or not option.allows(value):
         what = "whole number" if kind is int else "number"
         words = "".join(f", or {word!r}" for word in option.choices)
         raise argparse.ArgumentTypeError(

@@ -43,7 +43,7 @@ def test_names_outside_the_folder_are_refused(server: ComfyServer) -> None:
         ({"n4": {"size_by": "long edge", "long_edge": 0}}, "AlloSR2OneStepUpscale", "expected a long edge"),
         ({"n4": {"size_by": "width"}}, "AlloSR2OneStepUpscale", "expected size_by to be 'scale' or 'long edge'"),
         ({"n4": {"tile": -1}}, "AlloSR2OneStepUpscale", "expected a tile of 0 (automatic) or more"),
-        ({"n5": {"realism": -0.5}}, "TiledDecode", "expected realism to be a number of 0 or more"),
+        ({"n5": {"realism": -0.5}}, "TiledDecode", "expected realism to be a number of 0 to 100"),
         ({"n5": {"color": "purple"}}, "TiledDecode", "purple"),
         ({"n5": {"color": {"a": 1}}}, "TiledDecode", "expected a colour method of none"),
         ({"n5": {"mode": "fast"}}, "TiledDecode", "expected mode to be one of"),

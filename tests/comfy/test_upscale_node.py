@@ -138,7 +138,7 @@ def test_the_estimate_shows_its_map_and_a_word(server: ComfyServer) -> None:
 def test_errors_inside_are_the_nodes_own(server: ComfyServer) -> None:
     for inputs, message in (
         ({"checkpoint": "absent.safetensors"}, "expected the checkpoint to be one of allosr2-mini (embedded)"),
-        ({"realism": -1.0}, "expected realism to be a number of 0 or more"),
+        ({"realism": -1.0}, "expected realism to be a number of 0 to 100"),
     ):
         with pytest.raises(WorkflowError) as caught:
             server.run(quick("photo.png", **inputs))

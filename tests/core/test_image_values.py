@@ -84,16 +84,16 @@ def test_what_resizing_left_beside_the_range_is_the_nearest_value_inside(upscale
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (UpscaleOptions(realism=1e39), "expected realism to be a number of at most 100; got 1e"),
+        (UpscaleOptions(realism=1e39), "expected realism to be a number of 0 to 100; got 1e"),
         (UpscaleOptions(realism=float("nan")), "expected realism"),
         (UpscaleOptions(t=1.5), "expected t to be a number between 0 and 1"),
-        (UpscaleOptions(t="paired"), "expected t to be a number or one of predicted, calibrated"),
+        (UpscaleOptions(t="paired"), "expected t to be a number between 0 and 1 or to be one of predicted, calibrated"),
         (UpscaleOptions(tile=-1), "expected tile"),
         (UpscaleOptions(overlap=-1), "expected overlap"),
         (UpscaleOptions(scale=1e308), "expected a scale of at most 65535"),
         (UpscaleOptions(scale=60000.0), "expected at most 65535 px an edge"),
         (UpscaleOptions(long_edge=10**30), "expected at most 65535 px an edge"),
-        (UpscaleOptions(color="hsv"), "expected a colour method"),
+        (UpscaleOptions(color="hsv"), "expected color to be one of none, wavelet"),
     ],
     ids=str,
 )

@@ -52,7 +52,7 @@ def test_without_arguments_everything_has_its_default() -> None:
         (("--long-edge", 1.5), "expected a whole number of 1 or more; got 1.5"),
         (("--t", 1), "expected a number between 0 and 1, or 'predicted', or 'calibrated'; got 1"),
         (("--t", "paired"), "got paired"),
-        (("--realism", -0.1), "expected a number of 0 or more; got -0.1"),
+        (("--realism", -0.1), "expected a number of 0 to 100; got -0.1"),
         (("--tile", -1), "expected a whole number of 0 or more; got -1"),
         (("--scale", 2, "--long-edge", 9), "not allowed with argument"),
     ],
@@ -67,7 +67,7 @@ def test_values_out_of_range_are_named(
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_the_library_checks_the_same_range(value: float) -> None:
-    with pytest.raises(AlloSR2Error, match="expected realism to be a number of 0 or more"):
+    with pytest.raises(AlloSR2Error, match="expected realism to be a number of 0 to 100"):
         check("realism", value)
 
 

@@ -252,7 +252,7 @@ def test_an_interrupt_from_a_tick_passes_through(upscaler: Pipeline) -> None:
 
 @pytest.mark.parametrize("realism", [-0.1, math.nan, math.inf])
 def test_realism_that_cannot_be(upscaler: Pipeline, realism: float) -> None:
-    with pytest.raises(AlloSR2Error, match="expected realism to be a number of 0 or more"):
+    with pytest.raises(AlloSR2Error, match="expected realism to be a number of 0 to 100"):
         upscaler.upscale(image(4, 4), UpscaleOptions(realism=realism))
 
 
