@@ -44,7 +44,8 @@ class SNRHeadParams:
 
 def _conv3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, padding_mode="replicate")
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # torch's own shrinks the signal from layer to layer
+    if not conv.weight.is_meta:  # for which torch would load its compiler, to draw no numbers: a second of every start
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # torch's own shrinks the signal from layer to layer
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return conv
 

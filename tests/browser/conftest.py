@@ -23,6 +23,8 @@ def browser() -> Iterator[Browser]:
     try:
         found = chromium.find()
     except FetchError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
         pytest.skip(str(error))
     environment = os.environ | found.environment
     with sync_playwright() as playwright:

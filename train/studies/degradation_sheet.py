@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.read import load_image
+from allosr2_core.image.write import save_image
 
 from ..arguments import counting
-from ..config import load_config
+from ..config_file import load_config
 from ..data.crops import derive_seed
 from ..data.degradation import SCALE, STRENGTHS, Strength, degrade
 from ..loop.preview import busiest_crop, tile_rows, validation_crops
@@ -32,8 +32,11 @@ ROWS: tuple[tuple[Strength, bool], ...] = tuple(
 )
 
 
-def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
-    """Rows of photograph and inputs for every strength, as published and extended. pictures: [1, 3, s, s] in [0, 1]."""
+def sheet(pictures: list[Tensor], columns: int, seed: int) -> Tensor:
+    """[3, H, W]: rows of photograph and inputs for every strength, as published and extended.
+
+    pictures: [1, 3, s, s] in [0, 1].
+    """
     rows = []
     for row, (strength, extended) in enumerate(ROWS):
         hr = pictures[row % len(pictures)]
@@ -43,7 +46,7 @@ def sheet(pictures: list[Tensor], columns: int, seed: int) -> Image.Image:
             lr = degrade(hr, strength, rng, SCALE, extended=extended)
             cells.append(F.interpolate(lr, scale_factor=SCALE, mode="nearest"))
         rows.append(cells)
-    return Image.fromarray(tile_rows(rows)[0].mul(255).round().byte().permute(1, 2, 0).contiguous().numpy())
+    return tile_rows(rows)[0]
 
 
 def _open(path: Path, side: int) -> Tensor:
@@ -69,7 +72,7 @@ def main(argv: list[str]) -> int:
     else:
         pictures = validation_crops(load_config(arguments.config), arguments.side, busiest_crop)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, arguments.columns, arguments.seed).save(arguments.out, quality=92)
+    save_image(arguments.out, sheet(pictures, arguments.columns, arguments.seed).permute(1, 2, 0))
     rows = ", ".join(f"{strength}{' extended' if extended else ''}" for strength, extended in ROWS)
     log.info("%s: rows from the top: %s", arguments.out, rows)
     return 0
