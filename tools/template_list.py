@@ -61,6 +61,11 @@ def _upscale(image: Output, pos: tuple[int, int] = (380, 60), **inputs: Any) -> 
     return Node("AlloSR2Upscale", pos, (340, 440), {"image": image, "checkpoint": EMBEDDED, **inputs})
 
 
+def _estimate(loader: int, image: Output, pos: tuple[int, int], size: tuple[int, int], title: str = "") -> Node:
+    inputs = {"image": image, "vae": Output(loader, 1), "allosr2": Output(loader, 2)}
+    return Node("SNRTimestepEstimate", pos, size, inputs, title)
+
+
 def _step(loader: int, pos: tuple[int, int], **inputs: Any) -> Node:
     of_loader = {name: Output(loader, number) for number, name in enumerate(("model", "vae", "allosr2"))}
     return Node("AlloSR2OneStepUpscale", pos, (320, 340), {**of_loader, **inputs})
@@ -84,12 +89,7 @@ FULL = Template(
     {
         1: _load(),
         2: _loader(),
-        3: Node(
-            "SNRTimestepEstimate",
-            (380, 60),
-            (320, 420),
-            {"image": Output(1), "vae": Output(2, 1), "allosr2": Output(2, 2)},
-        ),
+        3: _estimate(2, Output(1), (380, 60), (320, 420)),
         4: _step(2, (760, 60), image=Output(1), t=Output(3, 0)),
         5: Node("TiledDecode", (1140, 60), (300, 420), {"vae": Output(2, 1), "latent": Output(4)}),
         6: _save(Output(5), (1500, 60), "allosr2"),
@@ -172,13 +172,7 @@ VIDEO = Template(
         1: Node("LoadVideo", (0, 60), (320, 300), {"file": "video.mp4"}),
         2: Node("GetVideoComponents", (0, 420), (320, 90), {"video": Output(1)}),
         3: _loader((0, 570)),
-        4: Node(
-            "SNRTimestepEstimate",
-            (380, 560),
-            (340, 380),
-            {"image": Output(2), "vae": Output(3, 1), "allosr2": Output(3, 2)},
-            "One t for all frames",
-        ),
+        4: _estimate(3, Output(2), (380, 560), (340, 380), "One t for all frames"),
         5: _upscale(Output(2), size_by="scale", scale=2.0, t=Output(4)),
         6: Node(
             "CreateVideo", (780, 60), (300, 100), {"images": Output(5), "audio": Output(2, 1), "fps": Output(2, 2)}
@@ -211,12 +205,7 @@ STOCK = Template(
     {
         1: _load(),
         2: _loader(),
-        3: Node(
-            "SNRTimestepEstimate",
-            (400, 60),
-            (320, 400),
-            {"image": Output(1), "vae": Output(2, 1), "allosr2": Output(2, 2)},
-        ),
+        3: _estimate(2, Output(1), (400, 60), (320, 400)),
         4: Node(
             "ImageScaleBy",
             (400, 520),
@@ -270,12 +259,7 @@ BLUEPRINT = Blueprint(
     "Upscale and restore photographs: loader, estimate, step and decode, to be opened and changed.",
     {
         1: _loader((0, 300)),
-        2: Node(
-            "SNRTimestepEstimate",
-            (380, 0),
-            (320, 400),
-            {"image": Output(OUTSIDE, 0), "vae": Output(1, 1), "allosr2": Output(1, 2)},
-        ),
+        2: _estimate(1, Output(OUTSIDE, 0), (380, 0), (320, 400)),
         3: _step(
             1,
             (760, 0),
