@@ -102,16 +102,16 @@ class UNetDiscriminator(Discriminator):
         (x,) = views
         if x.shape[-2] % 8 or x.shape[-1] % 8:
             raise AlloSR2Error(f"expected pictures for the U-Net with sides of multiples of 8 px; got {tuple(x.shape)}")
-        x = F.leaky_relu(self.conv_in(x), SLOPE)
+        x = F.leaky_relu(self.conv_in(x), SLOPE, inplace=True)
         skipped = []
         for conv in self.down:
             skipped.append(x)
-            x = F.leaky_relu(conv(x), SLOPE)
+            x = F.leaky_relu(conv(x), SLOPE, inplace=True)
         for conv, skip in zip(self.up, reversed(skipped), strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = F.leaky_relu(conv(x), SLOPE) + skip
+            x = F.leaky_relu(conv(x), SLOPE, inplace=True) + skip
         for conv in self.last:
-            x = F.leaky_relu(conv(x), SLOPE)
+            x = F.leaky_relu(conv(x), SLOPE, inplace=True)
         return [self.conv_out(x)]
 
 
