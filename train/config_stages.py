@@ -79,13 +79,15 @@ class AdversaryConfig:
     """
 
     network: str
-    """"" = none; "unet" on pixels, or small heads on the features of a frozen network, "lite0" or "vgg"."""
+    """"" = none; "unet" on pixels, or small heads on the features of a frozen network: "lite0" or "vgg" on pixels,
+    "prior" on latents that are noised to times in `atm_t`."""
     channels: Count
     """Width of the U-Net where it is finest, or of the heads."""
     lr: Positive
     """Its peak learning rate; it rises and falls with the stage's."""
     crop: CountOrNone
-    """Side of the random square of each crop that it sees, px; 0 = all of it. For the U-Net a multiple of 8."""
+    """Side of the random square of each crop that it sees, px; 0 = all of it. For the U-Net a multiple of 8. The
+    prior sees the latents of as large a square."""
     start: CountOrNone
     """Step at which the loss `adversarial` starts; until then the discriminator learns, and the stage without it."""
 

@@ -73,6 +73,13 @@ class VelocityNetwork(nn.Module):
         """
         raise AlloSR2Error(f"{where}: expected a network that is told a prompt; {type(self).__name__} is not")
 
+    def features(self, z: Tensor, t: Tensor) -> list[Tensor]:
+        """Maps [B, C, h, w] out of the network at a state z [B, C, H, W] and times [B], for a discriminator to look at.
+
+        AlloSR2Error from a network that has none.
+        """
+        raise AlloSR2Error(f"expected a network that shows its features; {type(self).__name__} does not")
+
     def compute_in(self, dtype: torch.dtype) -> None:
         """Compute in this type, with weights converted once; z and v keep theirs. What is answered here: in fp32."""
 

@@ -159,7 +159,22 @@ class VelocityUNet(VelocityNetwork):
         if z.ndim != 4 or z.shape[1] != self.params.latent_channels:
             raise AlloSR2Error(f"expected z of shape [B, {self.params.latent_channels}, H, W]; got {tuple(z.shape)}")
         height, width = z.shape[-2:]
-        pad_h, pad_w = -height % self.params.stride, -width % self.params.stride
+        out = self.conv_out(silu_of_own(self._levels(z, t)))[:, :, :height, :width]
+        if not self.params.preconditioned:
+            return out.to(z.dtype)
+        v, log_variance = out.float().chunk(2, dim=1)
+        linear, deviation = linear_velocity(expand(t, v), log_variance.clamp(*LOG_VARIANCE).exp())
+        return (linear * z.float() + deviation * v).to(z.dtype)
+
+    def features(self, z: Tensor, t: Tensor) -> list[Tensor]:
+        """What leaves each level, down and up again; maps of different widths and resolutions."""
+        seen: list[Tensor] = []
+        self._levels(z, t, seen)
+        return seen
+
+    def _levels(self, z: Tensor, t: Tensor, seen: list[Tensor] | None = None) -> Tensor:
+        """What leaves the last level, of the padded size; `seen` is given what leaves each."""
+        pad_h, pad_w = (-side % self.params.stride for side in z.shape[-2:])
         h = F.pad(z, (0, pad_w, 0, pad_h), mode="replicate") if pad_h or pad_w else z
         if self.params.preconditioned:
             h = h.float()
@@ -170,15 +185,14 @@ class VelocityUNet(VelocityNetwork):
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             h = blocks(h, emb)
+            if seen is not None:
+                seen.append(h)
             if level < len(self.shrink):
                 skips.append(h)
                 h = self.shrink[level](h)
         for level in reversed(range(len(self.grow))):
             h = self.grow[level](h).add_(skips.pop())
             h = self.up[level](h, emb)
-        out = self.conv_out(silu_of_own(h))[:, :, :height, :width]
-        if not self.params.preconditioned:
-            return out.to(z.dtype)
-        v, log_variance = out.float().chunk(2, dim=1)
-        linear, deviation = linear_velocity(expand(t, v), log_variance.clamp(*LOG_VARIANCE).exp())
-        return (linear * z.float() + deviation * v).to(z.dtype)
+            if seen is not None:
+                seen.append(h)
+        return h

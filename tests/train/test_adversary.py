@@ -12,6 +12,7 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.adversarial import adversarial, gradient_ratio
+from allosr2_core.networks.registry import VelocityNetwork
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
@@ -20,6 +21,7 @@ from train.config_file import from_table
 from train.config_stages import AdversaryConfig
 from train.loop.loop import run_stage
 from train.loop.rng import BatchRandom
+from train.models.discriminator import Prior
 from train.stages.sr import SRStage
 from train.stages.sr_adversary import SRAdversary
 
@@ -112,15 +114,26 @@ def test_it_sees_photographs_unsharpened(root: Path) -> None:
     stage = stage_of(root)
     assert stage.adversary is not None and stage.stage.sharpen
     seen: list[Tensor] = []
-    stage.adversary.show = lambda pixels, hr, random: seen.extend((pixels, hr)) or None  # type: ignore[method-assign]
+    stage.adversary.show = lambda pictures, latents, random: seen.extend(pictures + latents)  # type: ignore
     batch = batch_of(stage)
     stage(batch, 0, BatchRandom.seeded(0))
-    assert torch.equal(seen[1], batch["hr"] * 2 - 1)
+    hr = batch["hr"] * 2 - 1
+    assert torch.equal(seen[1], hr)
+    with torch.no_grad():
+        assert torch.equal(seen[3], stage.encode_hr(hr))
+
+
+SMALL = AdversaryConfig(network="unet", channels=4, lr=1e-3, crop=16, start=0)
+NO_PRIOR = Prior(VelocityNetwork(), 3, (0.1, 0.2))
 
 
 @pytest.fixture
 def adversary(tmp_path: Path) -> SRAdversary:
-    return SRAdversary(AdversaryConfig(network="unet", channels=4, lr=1e-3, crop=16, start=0), tmp_path, seed=1)
+    return SRAdversary(SMALL, tmp_path, NO_PRIOR, seed=1)
+
+
+def latents(seed: int) -> Tensor:
+    return torch.randn(2, 3, 10, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def pictures(seed: int) -> Tensor:
@@ -132,7 +145,7 @@ def test_both_sides_are_shown_the_same_square(adversary: SRAdversary) -> None:
     x = pictures(0)
     squares = []
     for seed, part, parts in ((1, 0, 1), (1, 1, 4), (2, 0, 1)):
-        shown = adversary.show(x, x, BatchRandom.seeded(seed, part, parts))
+        shown = adversary.show((x, x), (latents(0), latents(0)), BatchRandom.seeded(seed, part, parts))
         assert shown.results[0].shape == (2, 3, 16, 16)
         assert torch.equal(shown.results[0], shown.photographs[0])
         squares.append(shown.results[0])
@@ -140,11 +153,10 @@ def test_both_sides_are_shown_the_same_square(adversary: SRAdversary) -> None:
 
 
 def test_fresh_weights_follow_from_the_seed_and_leave_other_draws_alone(tmp_path: Path) -> None:
-    config = AdversaryConfig(network="unet", channels=4, lr=1e-3, crop=16, start=0)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one, same, other = (SRAdversary(config, tmp_path, seed).state_dict() for seed in (1, 1, 2))
+    one, same, other = (SRAdversary(SMALL, tmp_path, NO_PRIOR, seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.rand(3), expected)
     assert_equal(one, same)
     assert not torch.equal(one["network.conv_in.weight"], other["network.conv_in.weight"])
@@ -153,13 +165,37 @@ def test_fresh_weights_follow_from_the_seed_and_leave_other_draws_alone(tmp_path
 def test_the_ratio_is_that_of_the_weighted_gradients_at_the_pixels(adversary: SRAdversary) -> None:
     source = pictures(0).requires_grad_(True)
     pixels = source * 1.0
-    shown = adversary.show(pixels, pictures(1), BatchRandom.seeded(0))
+    shown = adversary.show((pixels, pictures(1)), (latents(0), latents(1)), BatchRandom.seeded(0))
     rest, charged = pixels.square().mean(), 0.1 * adversarial(shown.scores())["adversarial"]
     parts = [torch.autograd.grad(loss, source, retain_graph=True)[0] for loss in (charged, rest)]
     ratio = shown.terms()["adversarial_ratio"]
     (rest + charged).backward()
     assert float(ratio) == pytest.approx(float(gradient_ratio(parts[0], parts[0] + parts[1])), rel=1e-4)
     assert float(ratio) > 0
+
+
+def test_the_prior_as_critic_sees_latents_and_stays_as_it_was(root: Path) -> None:
+    """Its square is as large in the picture; heads and the stage move, the prior does not, and a run resumes."""
+    stage = stage_of(root, network="prior", crop=16)
+    assert stage.adversary is not None
+    shown = stage.adversary.show(
+        (pictures(0), pictures(1)), (latents_of(stage, 0), latents_of(stage, 1)), BatchRandom.seeded(0)
+    )
+    assert shown.results[0].shape[-2:] == (4, 4)
+    terms = stage(batch_of(stage), 1, BatchRandom.seeded(0))
+    (terms["adversarial"] + terms["discriminator"]).backward()
+    assert all(p.grad is None for p in stage.velocity.copy.parameters())
+    assert any(p.grad is not None and bool(p.grad.any()) for p in stage.trained["velocity"].parameters())
+    table = table_of(root, "critic", network="prior", crop=16)
+    whole = trained(table_of(root, "critic_whole", network="prior", crop=16))
+    trained(table, max_steps=2)
+    assert_equal(trained(table), whole)
+    assert {name.split(".")[0] for name in whole["adversary"]["trained"]} == {"heads"}
+
+
+def latents_of(stage: SRStage, seed: int) -> Tensor:
+    with torch.no_grad():
+        return stage.encode_hr(pictures(seed))
 
 
 def test_a_step_in_passes_is_the_same_step(root: Path) -> None:
@@ -223,5 +259,5 @@ def test_a_loss_without_its_network_is_refused(root: Path) -> None:
     with pytest.raises(AlloSR2Error, match="adversary.network: expected one where the weight of adversarial"):
         from_table(Config, table_of(root, "x", network=""), "x")
     config = from_table(Config, table_of(root, "x", network="patch"), "x")
-    with pytest.raises(AlloSR2Error, match="expected a discriminator of 'unet', 'lite0', 'vgg'; got 'patch'"):
+    with pytest.raises(AlloSR2Error, match="expected a discriminator of 'unet', .*'prior'; got 'patch'"):
         SRStage(config)

@@ -1,5 +1,6 @@
 """Discriminators: shapes, spectral norm that only `iterate` moves, what is frozen, and that they learn to tell."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ from torch import Tensor, nn
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.adversarial import adversarial, discrimination
+from allosr2_core.networks.registry import VelocityNetwork, build_network
+from train.loop.rng import BatchRandom
 from train.models.discriminator import (
     Discriminator,
-    FeatureDiscriminator,
+    PictureFeatureDiscriminator,
+    Prior,
+    PriorDiscriminator,
     SpectralConv2d,
     UNetDiscriminator,
     build_discriminator,
@@ -32,10 +37,34 @@ class TwoLevels(FeatureNetwork):
         return [fine, 1000 * self.coarse(fine)]
 
 
-@pytest.fixture(params=["unet", "features"])
+def tiny_prior() -> VelocityNetwork:
+    """A U-Net of two levels on three channels, whose blocks are no identities."""
+    torch.manual_seed(2)
+    params = {"latent_channels": 3, "channels": [4, 6], "blocks": [1, 1], "time_dim": 8, "preconditioned": True}
+    network = build_network({"type": "unet", **params}).requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.copy_(torch.randn(parameter.shape) * 0.3)
+    return network
+
+
+KINDS: dict[str, Callable[[], Discriminator]] = {
+    "unet": lambda: UNetDiscriminator(4),
+    "features": lambda: PictureFeatureDiscriminator(TwoLevels(), 4),
+    "prior": lambda: PriorDiscriminator(tiny_prior(), (0.05, 0.3), 3, 4),
+}
+
+
+@pytest.fixture(params=KINDS)
 def discriminator(request: pytest.FixtureRequest) -> Discriminator:
     torch.manual_seed(0)
-    return UNetDiscriminator(4) if request.param == "unet" else FeatureDiscriminator(TwoLevels(), 4)
+    return KINDS[request.param]()
+
+
+def views_of(discriminator: Discriminator, x: Tensor, seed: int = 0) -> list[Tensor]:
+    """What is seen of results; the same pictures stand for photographs, and must look the same."""
+    fake, real = discriminator.views(x, x, BatchRandom.seeded(seed))
+    assert all(torch.equal(one, other) for one, other in zip(fake, real, strict=True))
+    return fake
 
 
 def pictures(seed: int = 0) -> Tensor:
@@ -43,8 +72,10 @@ def pictures(seed: int = 0) -> Tensor:
 
 
 def test_scores_are_maps(discriminator: Discriminator) -> None:
-    found = [tuple(scores.shape) for scores in discriminator(discriminator.views(pictures()))]
-    assert found == ([(2, 1, 32, 48)] if not discriminator.shifted else [(2, 1, 32, 48), (2, 1, 16, 24)])
+    views = views_of(discriminator, pictures())
+    found = [tuple(scores.shape) for scores in discriminator(views)]
+    assert found == [(2, 1, *view.shape[-2:]) for view in views]
+    assert len(found) in (1, 2, 3)  # the U-Net; two levels; down and up again
 
 
 def test_the_largest_singular_value_is_divided_out() -> None:
@@ -62,7 +93,7 @@ def test_only_iterate_moves_the_singular_vectors(discriminator: Discriminator) -
     before = {name: value.clone() for name, value in discriminator.named_buffers()}
     assert any(name.endswith("left") for name in before)
     for _ in range(2):
-        discriminator(discriminator.views(pictures()))
+        discriminator(views_of(discriminator, pictures()))
     assert all(torch.equal(value, before[name]) for name, value in discriminator.named_buffers())
     with torch.no_grad():
         for parameter in discriminator.parameters():
@@ -74,27 +105,51 @@ def test_only_iterate_moves_the_singular_vectors(discriminator: Discriminator) -
 
 def test_a_score_depends_on_its_sample_alone(discriminator: Discriminator) -> None:
     """Batches are dealt to processes."""
-    whole = discriminator(discriminator.views(pictures()))
-    alone = discriminator(discriminator.views(pictures()[:1]))
-    for one, both in zip(alone, whole, strict=True):
-        torch.testing.assert_close(one, both[:1])
+    x = pictures()
+    whole, second = (
+        discriminator(discriminator.views(part, part, BatchRandom.seeded(0, *place))[0])
+        for part, place in ((x, (0, 1)), (x[1:], (1, 2)))
+    )
+    for one, both in zip(second, whole, strict=True):
+        torch.testing.assert_close(one, both[1:], atol=1e-5, rtol=1e-4)
 
 
 def test_the_size_of_features_does_not_matter() -> None:
     torch.manual_seed(0)
-    views = FeatureDiscriminator(TwoLevels(), 4).views(pictures())
-    for view in views:
+    for view in views_of(PictureFeatureDiscriminator(TwoLevels(), 4), pictures()):
         torch.testing.assert_close(view.square().mean(dim=(1, 2, 3)), torch.ones(2))
 
 
-def test_a_feature_network_stays_as_it_is_and_hands_on_gradients() -> None:
+@pytest.mark.parametrize("kind", ["features", "prior"])
+def test_a_frozen_network_stays_as_it_is_and_hands_on_gradients(kind: str) -> None:
     torch.manual_seed(0)
-    discriminator = FeatureDiscriminator(TwoLevels(), 4)
+    discriminator = KINDS[kind]()
     x = pictures().requires_grad_(True)
-    adversarial(discriminator(discriminator.views(x)))["adversarial"].backward()
+    adversarial(discriminator(views_of(discriminator, x)))["adversarial"].backward()
     assert x.grad is not None and bool(x.grad.any())
-    assert all(parameter.grad is None for parameter in discriminator.network.parameters())
+    moved = {name.split(".")[0] for name, parameter in discriminator.named_parameters() if parameter.grad is not None}
+    assert moved == {"heads"}
     assert all(parameter.grad is not None for parameter in discriminator.heads.parameters())
+
+
+def test_what_is_random_differs_between_steps_and_not_between_both_sides() -> None:
+    """`views_of` compares the sides. The U-Net has nothing random."""
+    for kind, seen in KINDS.items():
+        torch.manual_seed(0)
+        discriminator = seen()
+        first, second = (views_of(discriminator, pictures(), seed)[0] for seed in (1, 2))
+        assert torch.equal(first, second) == (kind == "unet")
+
+
+def test_the_prior_sees_noise_at_its_time() -> None:
+    prior, x, random = tiny_prior(), pictures(), BatchRandom.seeded(3)
+    discriminator = PriorDiscriminator(prior, (0.2, 0.2), 3, 4)
+    found = discriminator.views(x, pictures(1), random)[0]
+    random = BatchRandom.seeded(3)
+    random.rand(2)  # the times, which are all 0.2
+    noised = 0.8 * x + 0.2 * random.noise_like(x)
+    for view, feature in zip(found, prior.features(noised, torch.full((2,), 0.2)), strict=True):
+        torch.testing.assert_close(view, feature / feature.square().mean(dim=(1, 2, 3), keepdim=True).sqrt())
 
 
 def test_it_learns_to_tell_noise_from_its_blur(discriminator: Discriminator) -> None:
@@ -103,24 +158,25 @@ def test_it_learns_to_tell_noise_from_its_blur(discriminator: Discriminator) -> 
     def judged(seed: int) -> dict[str, Tensor]:
         real = pictures(seed)
         fake = F.avg_pool2d(real, 3, stride=1, padding=1)
-        return discrimination(*(discriminator(discriminator.views(x)) for x in (real, fake)))
+        seen, photographs = discriminator.views(fake, real, BatchRandom.seeded(seed))
+        return discrimination(discriminator(photographs), discriminator(seen))
 
-    for step in range(40):
+    for step in range(100):
         terms = judged(step)
         optimizer.zero_grad()
         terms["discriminator"].backward()
         optimizer.step()
         discriminator.iterate()
-    terms = judged(40)
+    terms = judged(100)
     assert float(terms["score_real"]) > 0 > float(terms["score_fake"])
     assert float(terms["discriminator"].detach()) < 1.2  # 1.39 where it cannot tell
 
 
 def test_in_bf16_the_scores_are_nearly_the_same(discriminator: Discriminator) -> None:
     discriminator.to(memory_format=torch.channels_last)
-    exact = discriminator(discriminator.views(pictures()))
+    exact = discriminator(views_of(discriminator, pictures()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = discriminator(discriminator.views(pictures().to(memory_format=torch.channels_last)))
+        rough = discriminator(views_of(discriminator, pictures().to(memory_format=torch.channels_last)))
     for one, other in zip(exact, rough, strict=True):
         torch.testing.assert_close(one, other.float(), atol=0.02, rtol=0.0)
 
@@ -128,5 +184,8 @@ def test_in_bf16_the_scores_are_nearly_the_same(discriminator: Discriminator) ->
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AlloSR2Error, match=r"sides of multiples of 8 px; got \(2, 3, 32, 44\)"):
         UNetDiscriminator(4)([pictures()[..., :44]])
-    with pytest.raises(AlloSR2Error, match="expected a discriminator of 'unet', 'lite0', 'vgg'; got 'patch'"):
-        build_discriminator("patch", 4, tmp_path)
+    prior = Prior(VelocityNetwork(), 3, (0.1, 0.2))
+    with pytest.raises(AlloSR2Error, match="expected a discriminator of 'unet', 'lite0', 'vgg', 'prior'; got 'patch'"):
+        build_discriminator("patch", 4, tmp_path, prior)
+    with pytest.raises(AlloSR2Error, match="expected a network that shows its features; VelocityNetwork does not"):
+        build_discriminator("prior", 4, tmp_path, prior)

@@ -1,13 +1,14 @@
-"""Discriminators: a U-Net on pixels, and small heads on the features of a frozen network.
+"""Discriminators: a U-Net on pixels, and small heads on the features of a frozen network, which may be the prior.
 
-Both score pictures position by position, above 0 for a photograph. Their convolutions are divided by their largest
+All score pictures position by position, above 0 for a photograph. Their convolutions are divided by their largest
 singular value (Miyato et al. 2018), which keeps the slope that the generator descends in bounds.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.flow import interpolate
+from allosr2_core.losses.perceptual import MAX_SHIFT, shift
+from allosr2_core.losses.registry import Random
+from allosr2_core.networks.registry import VelocityNetwork
 
 from ..perceptual.distances import HED_DEPTH
 from ..perceptual.networks import FeatureNetwork, load_efficientnet, load_hed_vgg
@@ -24,7 +29,7 @@ SLOPE = 0.2
 FIRST_ITERATIONS = 15
 """Power iterations on fresh weights; afterwards one for every update is enough."""
 SMALLEST = 32
-"""Side of the picture that a feature network's widths are read off, px."""
+"""Side of the picture, or of the latents, that a network's widths are read off."""
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -61,14 +66,14 @@ class SpectralConv2d(nn.Conv2d):
 
 
 class Discriminator(nn.Module, ABC):
-    """Scores pictures in two halves: what is frozen (`views`), and what is trained (`forward`)."""
+    """Scores pictures, or their latents, in two halves: what is frozen (`views`), and what is trained (`forward`)."""
 
-    shifted = False
-    """Whether pictures should be shifted at random before it sees them (`allosr2_core.losses.perceptual.shift`)."""
+    latents = False
+    """Whether it sees latents [B, C, h, w] and not pictures [B, 3, H, W] in [-1, 1]."""
 
-    def views(self, pictures: Tensor) -> list[Tensor]:
-        """What it looks at, of pictures [B, 3, H, W] in [-1, 1]; differentiable, without trained weights."""
-        return [pictures]
+    def views(self, results: Tensor, photographs: Tensor, random: Random) -> tuple[list[Tensor], list[Tensor]]:
+        """What it looks at, of both; differentiable, without trained weights. What is random is the same for both."""
+        return [results], [photographs]
 
     @abstractmethod
     def forward(self, views: list[Tensor]) -> list[Tensor]:
@@ -121,13 +126,8 @@ class FeatureDiscriminator(Discriminator):
     Each feature map is divided by its root mean square over the picture, for networks differ in the size of theirs.
     """
 
-    shifted = True
-
-    def __init__(self, network: FeatureNetwork, channels: int) -> None:
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
-        self.network = network
-        with torch.no_grad():
-            widths = [feature.shape[1] for feature in network.features(torch.zeros(1, 3, SMALLEST, SMALLEST))]
         self.heads = nn.ModuleList(self._head(width, channels) for width in widths)
 
     @staticmethod
@@ -136,28 +136,87 @@ class FeatureDiscriminator(Discriminator):
         convs = SpectralConv2d(width, channels, 1), SpectralConv2d(channels, channels, 3)
         return nn.Sequential(convs[0], rectifier, convs[1], rectifier, nn.Conv2d(channels, 1, 1))
 
-    def views(self, pictures: Tensor) -> list[Tensor]:
-        features = self.network.features(pictures.mul(0.5).add(0.5))
+    @staticmethod
+    def _even(features: Sequence[Tensor]) -> list[Tensor]:
         return [x / x.float().square().mean(dim=(1, 2, 3), keepdim=True).add(1e-12).sqrt().to(x) for x in features]
 
     def forward(self, views: list[Tensor]) -> list[Tensor]:
         return [head(view) for head, view in zip(self.heads, views, strict=True)]
 
 
-DISCRIMINATORS: dict[str, Callable[[int, Path], Discriminator]] = {
-    "unet": lambda channels, root: UNetDiscriminator(channels),
-    "lite0": lambda channels, root: FeatureDiscriminator(load_efficientnet("lite0", root, smooth=True), channels),
-    "vgg": lambda channels, root: FeatureDiscriminator(load_hed_vgg(root, smooth=True, stages=HED_DEPTH), channels),
+class PictureFeatureDiscriminator(FeatureDiscriminator):
+    """Heads on what a network for pictures sees; both pictures are shifted by the same random offset before."""
+
+    def __init__(self, network: FeatureNetwork, channels: int) -> None:
+        with torch.no_grad():
+            shown = network.features(torch.zeros(1, 3, SMALLEST, SMALLEST))
+        super().__init__([feature.shape[1] for feature in shown], channels)
+        self.network = network
+
+    def views(self, results: Tensor, photographs: Tensor, random: Random) -> tuple[list[Tensor], list[Tensor]]:
+        dy, dx = (float(offset) for offset in random.common(2) * MAX_SHIFT)
+        fake, real = (self.network.features(shift(x, dy, dx).mul(0.5).add(0.5)) for x in (results, photographs))
+        return self._even(fake), self._even(real)
+
+
+class PriorDiscriminator(FeatureDiscriminator):
+    """Heads on the levels of the frozen prior, which sees both latents with the same noise at a random time.
+
+    The prior as its own critic: what ATM compares as scores is told apart by a classifier here, as latent adversarial
+    distillation does (Sauer et al. 2024, "Fast High-Resolution Image Synthesis with Latent Adversarial Diffusion
+    Distillation").
+
+    Args:
+        times: range of the times.
+    """
+
+    latents = True
+
+    def __init__(self, prior: VelocityNetwork, times: tuple[float, float], latent_channels: int, channels: int) -> None:
+        with torch.no_grad():
+            shown = prior.features(torch.zeros(1, latent_channels, SMALLEST, SMALLEST), torch.ones(1))
+        super().__init__([feature.shape[1] for feature in shown], channels)
+        self.prior, self.times = prior, times
+
+    def views(self, results: Tensor, photographs: Tensor, random: Random) -> tuple[list[Tensor], list[Tensor]]:
+        low, high = self.times
+        t_B, noise = low + (high - low) * random.rand(results.shape[0]).to(results), random.noise_like(results)
+        fake, real = (self.prior.features(interpolate(z, noise, t_B), t_B) for z in (results, photographs))
+        return self._even(fake), self._even(real)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a discriminator on the prior needs."""
+
+    network: VelocityNetwork
+    """Frozen."""
+    latent_channels: int
+    times: tuple[float, float]
+
+
+def _of_pictures(network: Callable[[Path], FeatureNetwork]) -> Callable[[int, Path, Prior], Discriminator]:
+    return lambda channels, root, prior: PictureFeatureDiscriminator(network(root), channels)
+
+
+DISCRIMINATORS: dict[str, Callable[[int, Path, Prior], Discriminator]] = {
+    "unet": lambda channels, root, prior: UNetDiscriminator(channels),
+    "lite0": _of_pictures(lambda root: load_efficientnet("lite0", root, smooth=True)),
+    "vgg": _of_pictures(lambda root: load_hed_vgg(root, smooth=True, stages=HED_DEPTH)),
+    "prior": lambda channels, root, prior: PriorDiscriminator(
+        prior.network, prior.times, prior.latent_channels, channels
+    ),
 }
 """By the names that configurations use. "lite0": EfficientNet-Lite0; "vgg": VGG16 of the HED edge detector. Both with
-the smooth strides and pools of the losses, or the generator would paint what the published ones are blind to."""
+the smooth strides and pools of the losses, or the generator would paint what the published ones are blind to. "prior":
+the run's own generative flow."""
 
 
-def build_discriminator(name: str, channels: int, root: Path) -> Discriminator:
+def build_discriminator(name: str, channels: int, root: Path, prior: Prior) -> Discriminator:
     """A discriminator with fresh trained weights, by its configured name; feature networks are fetched into `root`.
 
-    AlloSR2Error for another name.
+    AlloSR2Error for another name, and for a prior that shows no features.
     """
     if name not in DISCRIMINATORS:
         raise AlloSR2Error(f"expected a discriminator of {', '.join(map(repr, DISCRIMINATORS))}; got {name!r}")
-    return DISCRIMINATORS[name](channels, root)
+    return DISCRIMINATORS[name](channels, root, prior)

@@ -28,7 +28,8 @@ from ..loop.preview import Preview, to_picture
 from ..loop.rng import BatchRandom
 from ..loop.stage import Stage
 from ..loop.state import hold, is_trained
-from ..models.build import build_snr_head
+from ..models.build import build_snr_head, latent_channels
+from ..models.discriminator import Prior
 from ..models.trainable import trainable_networks
 from ..perceptual.distances import load_distances
 from .prior import flow_matching_error
@@ -96,8 +97,12 @@ class SRStage(Stage):
             "adversarial": adversary.start,
         }
         if adversary.network:
+            if adversary.network == "prior" and self.velocity.branched:
+                raise AlloSR2Error("adversary.network: expected no 'prior' where adapter.rank is above 0")
+            original = self.velocity.network if self.velocity.branched else self.velocity.copy
+            prior = Prior(original, latent_channels(config), self.stage.atm_t)
             seed = derive_seed(config.run.seed, self.seed_name, "adversary")
-            self.adversary = SRAdversary(adversary, data_root, seed)
+            self.adversary = SRAdversary(adversary, data_root, prior, seed)
         self.to(memory_format=torch.channels_last)
         self.validation = list(validation_pairs(config).values())
         self.grid_periods = grid_periods(self.validation)
@@ -133,7 +138,9 @@ class SRStage(Stage):
         start = start_state(z_from, t_B, stage.init)
         z_hat = one_step(velocity, start, t_B).float()
         pixels = self.autoencoder.network.decode(z_hat).float()
-        shown = self.adversary.show(pixels, hr, random) if self.adversary is not None else None
+        shown = None
+        if self.adversary is not None:
+            shown = self.adversary.show((pixels, hr), (z_hat, z_hr), random)
         terms = self._losses(
             step,
             SRStep(

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from allosr2_core.losses.adversarial import Scores, discrimination, gradient_ratio
-from allosr2_core.losses.perceptual import MAX_SHIFT, random_window, shift
+from allosr2_core.losses.perceptual import random_window
 
 from ..config_stages import AdversaryConfig
 from ..loop.adversary import Adversary
 from ..loop.rng import BatchRandom
-from ..models.discriminator import Discriminator, build_discriminator
+from ..models.discriminator import Discriminator, Prior, build_discriminator
+
+Both = tuple[Tensor, Tensor]
+"""Of results, and of photographs."""
 
 
 class SRAdversary(Adversary):
@@ -25,23 +28,25 @@ class SRAdversary(Adversary):
 
     network: Discriminator
 
-    def __init__(self, config: AdversaryConfig, root: Path, seed: int) -> None:
+    def __init__(self, config: AdversaryConfig, root: Path, prior: Prior, seed: int) -> None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
-            network = build_discriminator(config.network, config.channels, root)
+            network = build_discriminator(config.network, config.channels, root, prior)
         super().__init__(network, config.lr)
         self.crop = config.crop
 
-    def show(self, pixels: Tensor, hr: Tensor, random: BatchRandom) -> Shown:
-        """Results and photographs, [B, 3, H, W] in [-1, 1], as the discriminator sees them: the same random square."""
+    def show(self, pictures: Both, latents: Both, random: BatchRandom) -> Shown:
+        """Results and photographs as the discriminator sees them: the same random square of both.
+
+        pictures: [B, 3, H, W] in [-1, 1]; latents: theirs, [B, C, h, w].
+        """
         random = random.apart("adversary")
-        seen, ratio = _measured(pixels)
-        pair = random_window(seen, hr, self.crop, random.generator)
-        if self.network.shifted:
-            dy, dx = (float(offset) for offset in random.common(2) * MAX_SHIFT)
-            pair = shift(pair[0], dy, dx), shift(pair[1], dy, dx)
-        results, photographs = (self.network.views(x.contiguous(memory_format=torch.channels_last)) for x in pair)
-        return Shown(self, results, photographs, ratio)
+        results, photographs = latents if self.network.latents else pictures
+        side = self.crop * results.shape[-1] // pictures[0].shape[-1]
+        seen, ratio = _measured(results)
+        pair = random_window(seen, photographs, side, random.generator)
+        seen, photographs = (x.contiguous(memory_format=torch.channels_last) for x in pair)
+        return Shown(self, *self.network.views(seen, photographs, random), ratio)
 
     def update(self, factor: float) -> None:
         """One step, and the singular vectors that follow it."""
@@ -55,7 +60,7 @@ class Shown:
 
     adversary: SRAdversary
     results: list[Tensor]
-    """Differentiable in the pixels."""
+    """Differentiable in the pixels, or the latents."""
     photographs: list[Tensor]
     ratio: Tensor
 
@@ -66,8 +71,8 @@ class Shown:
     def terms(self) -> dict[str, Tensor]:
         """The discriminator's loss, no gradient of which reaches the SR stage, and what is logged of it.
 
-        "adversarial_ratio" is the norm of the adversarial loss's gradient at the pixels over that of all other losses;
-        the backward pass sets it.
+        "adversarial_ratio" is the norm of the adversarial loss's gradient at what the discriminator sees over that of
+        all other losses; the backward pass sets it.
         """
         both = [torch.cat([real, fake.detach()]) for real, fake in zip(self.photographs, self.results, strict=True)]
         pairs = [scores.chunk(2) for scores in self.adversary.network(both)]
@@ -75,9 +80,9 @@ class Shown:
         return terms | {"adversarial_ratio": self.ratio}
 
 
-def _measured(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """(pixels for the discriminator to see, a scalar that a backward pass sets to `gradient_ratio` at the pixels)."""
-    seen, ratio = pixels.view_as(pixels), pixels.new_zeros(())
+def _measured(results: Tensor) -> tuple[Tensor, Tensor]:
+    """(results for the discriminator to see, a scalar that a backward pass sets to `gradient_ratio` at the results)."""
+    seen, ratio = results.view_as(results), results.new_zeros(())
     part: list[Tensor] = []
 
     def keep(gradient: Tensor) -> None:
@@ -87,7 +92,7 @@ def _measured(pixels: Tensor) -> tuple[Tensor, Tensor]:
         if part:
             ratio.copy_(gradient_ratio(part.pop(), gradient))
 
-    if pixels.requires_grad:
+    if results.requires_grad:
         seen.register_hook(keep)
-        pixels.register_hook(compare)
+        results.register_hook(compare)
     return seen, ratio
