@@ -188,6 +188,19 @@ def test_command_prints_json(command: Path, capsys: pytest.CaptureFixture[str]) 
     assert figures["per_photo"][0]["method"] == "HR" and figures["reference"]["lattice_4"]["value"] > 0
 
 
+def test_command_measures_made_pictures_of_a_kind(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = command / "drawings" / "test"
+    folder.mkdir(parents=True)
+    for path, name in (("a.png", "text-0000.png"), ("b.png", "line-0000.png")):
+        (command / "photos" / "test" / path).rename(folder / name)
+    options = ["--root", str(command), "--methods", "bicubic", "--strength", "mild", "--json", "--drawings"]
+    assert evaluation.main([*options, "text"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["drawings"] == "text" and {row["photo"] for row in figures["per_photo"]} == {"text-0000.png"}
+    with pytest.raises(AlloSR2Error, match="no drawings of kind 'line' in .*val: run `python -m train drawings`"):
+        evaluation.main([*options, "line", "--split", "val"])
+
+
 @pytest.mark.parametrize("options", [["--methods", "bicubic,nothing"], ["--strength", "hard"], ["--t", "soon"]])
 def test_command_refuses_unknown_names(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -2,6 +2,7 @@
 
     python -m train evaluate --split test                          the full table (x4plus takes its time the first time)
     python -m train evaluate --strength real --limit 8 --methods bicubic,allosr2      a quick look
+    python -m train evaluate --drawings text           made pictures instead, which no training saw either
     python -m train evaluate --json > figures.json                 everything, down to single photos
     python -m train evaluate --out runs/eval                       table.md, figures.json and strips to look at
 
@@ -29,6 +30,7 @@ from allosr2_core.options import OPTIONS
 
 from ..arguments import counting
 from ..data.degradation import STRENGTHS, Strength
+from ..data.drawings.folder import KINDS, load_drawings
 from ..data.sources.photos import load_split
 from ..downloads.wheels import sha256_of
 from ..metrics import MetricSuite, load_metric_suite, quantise
@@ -126,6 +128,7 @@ def choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train evaluate", description="Figures beside the peers.")
     parser.add_argument("--split", default="test", help="photos of this split (default: test)")
+    parser.add_argument("--drawings", choices=KINDS, help="made pictures of this kind instead of photos")
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
     parser.add_argument("--methods", type=choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
     parser.add_argument("--strength", type=choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
@@ -150,7 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AlloSR2Error(f"expected --reduce of at least 1, got {args.reduce}")
     if args.threads:
         torch.set_num_threads(args.threads)
-    paths = load_split(args.root / "photos", args.split)
+    if args.drawings:
+        paths = load_drawings(args.root / "drawings", args.split, args.drawings)
+    else:
+        paths = load_split(args.root / "photos", args.split)
     options = options_of(args, scale=float(SCALE))
     methods = [load_method(name, args.root, args.checkpoint, options) for name in args.methods]
     store = ResultStore(args.root / "eval-cache")
@@ -161,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     used = {record.photo for record in records}
     context = {
         "split": args.split,
+        "drawings": args.drawings,
         "photos": len(used),
         "left_out": sorted({path.name for path in evenly(paths, args.limit)} - used),
         "crop": CROP,
