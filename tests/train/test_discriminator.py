@@ -50,7 +50,7 @@ def tiny_prior() -> VelocityNetwork:
 KINDS: dict[str, Callable[[], Discriminator]] = {
     "unet": lambda: UNetDiscriminator(4),
     "features": lambda: PictureFeatureDiscriminator(TwoLevels(), 4),
-    "prior": lambda: PriorDiscriminator(tiny_prior(), (0.05, 0.3), 3, 4),
+    "prior": lambda: PriorDiscriminator(Prior(tiny_prior(), 3, (0.05, 0.3)), 4),
 }
 
 
@@ -143,7 +143,7 @@ def test_what_is_random_differs_between_steps_and_not_between_both_sides() -> No
 
 def test_the_prior_sees_noise_at_its_time() -> None:
     prior, x, random = tiny_prior(), pictures(), BatchRandom.seeded(3)
-    discriminator = PriorDiscriminator(prior, (0.2, 0.2), 3, 4)
+    discriminator = PriorDiscriminator(Prior(prior, 3, (0.2, 0.2)), 4)
     found = discriminator.views(x, pictures(1), random)[0]
     random = BatchRandom.seeded(3)
     random.rand(2)  # the times, which are all 0.2

@@ -159,40 +159,38 @@ class PictureFeatureDiscriminator(FeatureDiscriminator):
         return self._even(fake), self._even(real)
 
 
+@dataclass(frozen=True)
+class Prior:
+    """The prior as a discriminator looks through it."""
+
+    network: VelocityNetwork
+    """Frozen."""
+    latent_channels: int
+    times: tuple[float, float]
+    """Range of the times that latents are noised to."""
+
+
 class PriorDiscriminator(FeatureDiscriminator):
     """Heads on the levels of the frozen prior, which sees both latents with the same noise at a random time.
 
     The prior as its own critic: what ATM compares as scores is told apart by a classifier here, as latent adversarial
     distillation does (Sauer et al. 2024, "Fast High-Resolution Image Synthesis with Latent Adversarial Diffusion
     Distillation").
-
-    Args:
-        times: range of the times.
     """
 
     latents = True
 
-    def __init__(self, prior: VelocityNetwork, times: tuple[float, float], latent_channels: int, channels: int) -> None:
+    def __init__(self, prior: Prior, channels: int) -> None:
         with torch.no_grad():
-            shown = prior.features(torch.zeros(1, latent_channels, SMALLEST, SMALLEST), torch.ones(1))
+            shown = prior.network.features(torch.zeros(1, prior.latent_channels, SMALLEST, SMALLEST), torch.ones(1))
         super().__init__([feature.shape[1] for feature in shown], channels)
-        self.prior, self.times = prior, times
+        self.prior, self.times = prior.network, prior.times
 
     def views(self, results: Tensor, photographs: Tensor, random: Random) -> tuple[list[Tensor], list[Tensor]]:
         low, high = self.times
         t_B, noise = low + (high - low) * random.rand(results.shape[0]).to(results), random.noise_like(results)
         fake, real = (self.prior.features(interpolate(z, noise, t_B), t_B) for z in (results, photographs))
         return self._even(fake), self._even(real)
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What a discriminator on the prior needs."""
-
-    network: VelocityNetwork
-    """Frozen."""
-    latent_channels: int
-    times: tuple[float, float]
 
 
 def _of_pictures(network: Callable[[Path], FeatureNetwork]) -> Callable[[int, Path, Prior], Discriminator]:
@@ -203,9 +201,7 @@ DISCRIMINATORS: dict[str, Callable[[int, Path, Prior], Discriminator]] = {
     "unet": lambda channels, root, prior: UNetDiscriminator(channels),
     "lite0": _of_pictures(lambda root: load_efficientnet("lite0", root, smooth=True)),
     "vgg": _of_pictures(lambda root: load_hed_vgg(root, smooth=True, stages=HED_DEPTH)),
-    "prior": lambda channels, root, prior: PriorDiscriminator(
-        prior.network, prior.times, prior.latent_channels, channels
-    ),
+    "prior": lambda channels, root, prior: PriorDiscriminator(prior, channels),
 }
 """By the names that configurations use. "lite0": EfficientNet-Lite0; "vgg": VGG16 of the HED edge detector. Both with
 the smooth strides and pools of the losses, or the generator would paint what the published ones are blind to. "prior":
