@@ -8,12 +8,13 @@ import mimetypes
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from comfy_server import PACK_NAME, ComfyServer
 from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 JSON = dict[str, Any]
 
@@ -261,9 +262,10 @@ class Canvas:
         box = self.page.locator("input:focus")
         for _ in range(5):  # on a busy machine the two clicks may be too far apart for a double click
             self.page.mouse.dblclick(900, 600)
-            self.page.wait_for_timeout(500)  # ms
-            if box.count():
+            with suppress(PlaywrightTimeoutError):  # one more double click would close a box that is only slow
+                box.wait_for(timeout=5000)  # ms
                 break
+            self.escape()
         box.wait_for()
         yield
         self.escape()
