@@ -7,7 +7,7 @@ import json
 import mimetypes
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -270,11 +270,19 @@ class Canvas:
         yield
         self.escape()
 
-    def search(self, words: str) -> list[str]:
-        """What the open search box offers for these words: the text of each result, best first."""
+    def search(self, words: str, wanted: Callable[[list[str]], bool]) -> list[str]:
+        """What the open search box offers for these words: the text of each result, best first.
+
+        The box waits for a pause in the typing and shows the results of before until then: the answer is the first one
+        that is as `wanted`, or what it shows in the end.
+        """
         self.page.locator("input:focus").fill(words)
-        self.page.wait_for_timeout(400)  # ms; the box waits for a pause in the typing, then lists
-        return self.page.locator(".option-container").all_inner_texts()
+        last = time.monotonic() + SHORT / 1000
+        while True:
+            self.page.wait_for_timeout(400)  # ms
+            results = self.page.locator(".option-container").all_inner_texts()
+            if wanted(results) or time.monotonic() > last:
+                return results
 
     # --- running ------------------------------------------------------------------------------------------------------
 
