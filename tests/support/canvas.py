@@ -8,13 +8,12 @@ import mimetypes
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from comfy_server import PACK_NAME, ComfyServer
 from playwright.sync_api import ConsoleMessage, Locator, Page
-from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 JSON = dict[str, Any]
 
@@ -257,16 +256,10 @@ class Canvas:
 
     @contextmanager
     def search_box(self) -> Iterator[None]:
-        """Opened by a double click on empty canvas."""
+        """As a double click on empty canvas opens it, which a slow page may take for two clicks."""
         self.clear()
-        box = self.page.locator("input:focus")
-        for _ in range(5):  # on a busy machine the two clicks may be too far apart for a double click
-            self.page.mouse.dblclick(900, 600)
-            with suppress(PlaywrightTimeoutError):  # one more double click would close a box that is only slow
-                box.wait_for(timeout=5000)  # ms
-                break
-            self.escape()
-        box.wait_for()
+        self.js("() => void window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+        self.page.locator("input:focus").wait_for()
         yield
         self.escape()
 
