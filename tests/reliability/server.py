@@ -43,8 +43,10 @@ OURS = (NODE, "AlloSR2PickFromList", "AlloSR2Loader", "AlloSR2OneStepUpscale", "
 SMALL = "small.safetensors"
 SIZES = ((64, 48), (33, 21), (120, 80), (1, 1), (90, 150), (200, 40))
 """(width, height) px."""
-WARM = 20
-"""Prompts after which the server has everything it needs."""
+SMALL_EVERY = 5
+"""Of a client's prompts, one in so many asks for the other checkpoint."""
+ROUND = 2 * len(SIZES) * SMALL_EVERY
+"""Prompts in which every size has been with both checkpoints. Memory grows in the first one, and no more."""
 MEMORY, SPEED = 1.05, 1.1
 """What the end may be of the beginning."""
 HOSTILE: tuple[Any, ...] = (
@@ -131,7 +133,8 @@ def _client(finished: Finished, size: Size, which: int, first: int = 0) -> None:
     while numbers or waiting:
         while numbers and len(waiting) < max(1, size.waiting // 2):
             number = numbers.popleft()
-            key = (number // 2 % len(SIZES), SMALL if number // 2 % 5 == 4 else "")  # both clients send the same
+            turn = number // 2  # both clients send the same
+            key = (turn % len(SIZES), SMALL if turn % SMALL_EVERY == SMALL_EVERY - 1 else "")
             waiting.append((number, key, finished.server.queue(_prompt(finished.server, number, key))))
         number, key, prompt = waiting.popleft()
         try:
@@ -160,11 +163,11 @@ def _changed(changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _measure(finished: Finished) -> None:
-    """Two cases more: the memory at the end, and the speed of the last fifty (on a machine that does nothing else)."""
-    grown = median(finished.memory[-10:]) / median(finished.memory[WARM : WARM + 10])  # it goes up and down by 3 %
-    after = finished.seconds[WARM:]  # the first ones load
-    slower = (after[-1] - after[-51]) / (after[50] - after[0])
-    for what, ratio, most in (("memory", grown, MEMORY), ("seconds of fifty prompts", slower, SPEED)):
+    """Two cases more: memory and time of the last round and of the second (on a machine that does nothing else)."""
+    memory, seconds = finished.memory, finished.seconds
+    grown = median(memory[-ROUND:]) / median(memory[ROUND : 2 * ROUND])  # single prompts go up and down by 5 %
+    slower = (seconds[-1] - seconds[-1 - ROUND]) / (seconds[2 * ROUND - 1] - seconds[ROUND - 1])
+    for what, ratio, most in (("memory", grown, MEMORY), ("seconds of a round", slower, SPEED)):
         finished.counted.tried += 1
         if ratio > most:
             finished.counted.failed += 1
