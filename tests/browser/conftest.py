@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
     except FetchError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
-        pytest.skip(str(error))
+        pytest.skip(f"runs where there is a Chromium, and always under CI: {error}")
     environment = os.environ | found.environment
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=found.program, args=["--no-sandbox"], env=environment)

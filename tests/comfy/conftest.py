@@ -59,4 +59,4 @@ def _waves(height: int, width: int) -> np.ndarray:
 def recorded_host(request: pytest.FixtureRequest) -> None:
     """For what is recorded of ComfyUI 0.3.75: others read JPEG by another decoder, and their own nodes differ."""
     if request.config.getoption("--comfyui"):
-        pytest.skip("recorded with ComfyUI 0.3.75")
+        pytest.skip("runs without --comfyui, on ComfyUI 0.3.75: it is recorded with that")

@@ -138,7 +138,7 @@ def test_json_of_an_odd_name(run: CommandLine, tmp_path: Path) -> None:
     try:
         write_photo(source)
     except (OSError, UnicodeError):
-        pytest.skip("the file system takes no such names")
+        pytest.skip("runs where the file system takes names that are no UTF-8, as Linux does")
     outcome = run.upscale(source, tmp_path / "out", "--json", "-")
     assert json.loads(outcome.out)["pictures"][0]["source"] == str(source)
 

@@ -78,7 +78,7 @@ def test_unknown_devices_are_refused(word: str) -> None:
         device_of(word)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a CUDA device")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="runs on machines without a CUDA device")
 def test_without_a_gpu_auto_is_the_processor_and_cuda_a_clear_error() -> None:
     assert device_of("auto") == CPU
     with pytest.raises(AlloSR2Error, match="a device that is there; cuda:1 cannot be used"):

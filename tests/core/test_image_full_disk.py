@@ -10,7 +10,7 @@ import torch
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.write import Frame, SaveOptions, save_frames, save_image
 
-resource = pytest.importorskip("resource", reason="limits the size of a file")
+resource = pytest.importorskip("resource", reason="runs on POSIX: limits the size of a file")
 PIXELS = torch.rand(3, 61, 67, 3, generator=torch.Generator().manual_seed(0))
 
 

@@ -14,7 +14,7 @@ from install_tools import REPOSITORY, comfyui_copy, published
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository to install from."""
     if not (REPOSITORY / ".git").exists():
-        pytest.skip("needs a git checkout: the files to install are those of its last commit")
+        pytest.skip("runs in a git checkout: the files to install are those of its last commit")
     return published(tmp_path_factory.mktemp("served") / "allosr2.git")
 
 

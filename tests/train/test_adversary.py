@@ -12,7 +12,6 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.losses.adversarial import adversarial, gradient_ratio
-from allosr2_core.networks.registry import VelocityNetwork
 from tests.support.equality import assert_equal
 from tests.support.tiny_training import run_autoencoder, tiny_table, to_toml, write_config, write_photos
 from train.__main__ import main
@@ -124,12 +123,15 @@ def test_it_sees_photographs_unsharpened(root: Path) -> None:
 
 
 SMALL = AdversaryConfig(network="unet", channels=4, lr=1e-3, crop=16, start=0)
-NO_PRIOR = Prior(VelocityNetwork(), 3, (0.1, 0.2))
+
+
+def no_prior() -> Prior:
+    raise AssertionError("a U-Net on pixels asks for no prior")
 
 
 @pytest.fixture
 def adversary(tmp_path: Path) -> SRAdversary:
-    return SRAdversary(SMALL, tmp_path, NO_PRIOR, seed=1)
+    return SRAdversary(SMALL, tmp_path, no_prior, seed=1)
 
 
 def latents(seed: int) -> Tensor:
@@ -156,7 +158,7 @@ def test_fresh_weights_follow_from_the_seed_and_leave_other_draws_alone(tmp_path
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one, same, other = (SRAdversary(SMALL, tmp_path, NO_PRIOR, seed).state_dict() for seed in (1, 1, 2))
+    one, same, other = (SRAdversary(SMALL, tmp_path, no_prior, seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.rand(3), expected)
     assert_equal(one, same)
     assert not torch.equal(one["network.conv_in.weight"], other["network.conv_in.weight"])
@@ -191,6 +193,13 @@ def test_the_prior_as_critic_sees_latents_and_stays_as_it_was(root: Path) -> Non
     trained(table, max_steps=2)
     assert_equal(trained(table), whole)
     assert {name.split(".")[0] for name in whole["adversary"]["trained"]} == {"heads"}
+
+
+def test_the_prior_as_critic_needs_a_frozen_flow(root: Path) -> None:
+    table = table_of(root, "branched", network="prior", crop=16)
+    table["adapter"] |= {"rank": 2, "alpha": 2.0, "transformer": ["time_mlp.0"], "encoder": ["conv_in"]}
+    with pytest.raises(AlloSR2Error, match="adapter.rank: expected 0, a network trained whole"):
+        SRStage(from_table(Config, table, "x"))
 
 
 def latents_of(stage: SRStage, seed: int) -> Tensor:

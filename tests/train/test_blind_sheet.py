@@ -92,5 +92,18 @@ def test_a_ballot_that_is_not_filled_in_is_refused(root: Path, tmp_path: Path) -
     (folder / blind.VOTES).write_text('{"1": "left"}')
     with pytest.raises(AlloSR2Error, match="a vote for each row of the key; they differ in 2, 3, 4, 5"):
         blind.main(["--count", str(folder)])
-    with pytest.raises(AlloSR2Error, match=f"expected {blind.KEY} and {blind.VOTES} in"):
+    for wrong in ("[1, 2]", '{"1": 3}', "{"):
+        (folder / blind.KEY).write_text(wrong)
+        with pytest.raises(AlloSR2Error, match=f"expected {blind.KEY} and {blind.VOTES} of `python -m train blind` in"):
+            blind.main(["--count", str(folder)])
+    with pytest.raises(AlloSR2Error, match=f"expected {blind.KEY} and {blind.VOTES} of `python -m train blind` in"):
         blind.main(["--count", str(tmp_path)])
+
+
+def test_votes_are_not_written_over(root: Path, tmp_path: Path) -> None:
+    folder = made(root, tmp_path / "blind", 1)
+    vote(folder, OURS)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(AlloSR2Error, match="expected a new folder; .*votes.json may have votes"):
+        made(root, folder, 2)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

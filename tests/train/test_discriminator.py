@@ -186,6 +186,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         UNetDiscriminator(4)([pictures()[..., :44]])
     prior = Prior(VelocityNetwork(), 3, (0.1, 0.2))
     with pytest.raises(AlloSR2Error, match="expected a discriminator of 'unet', 'lite0', 'vgg', 'prior'; got 'patch'"):
-        build_discriminator("patch", 4, tmp_path, prior)
+        build_discriminator("patch", 4, tmp_path, lambda: prior)
     with pytest.raises(AlloSR2Error, match="expected a network that shows its features; VelocityNetwork does not"):
-        build_discriminator("prior", 4, tmp_path, prior)
+        build_discriminator("prior", 4, tmp_path, lambda: prior)

@@ -7,7 +7,7 @@ import pytest
 from tests.reliability import trainer
 
 
-@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX: kills processes")
 def test_a_killed_run_goes_on_as_if_nothing_had_been() -> None:
     counted = trainer.killed(trainer.FEW, seed=2)
     assert (counted.tried, counted.failed, counted.lost) == (trainer.FEW, 0, 0), "\n".join(counted.said)

@@ -71,7 +71,7 @@ def long_run(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of a process group")
+@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX: signals of a process group")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_command_ends_with_the_status_of_the_signal(long_run: Path, number: int, status: int) -> None:
     """A signal to the whole group, as Ctrl-C and `timeout` send it: the data worker lives until the state is saved."""

@@ -184,7 +184,7 @@ raise SystemExit(main(["prior"]))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits the size of a file")
+@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX: limits the size of a file")
 @pytest.mark.parametrize("limit", [100, 3000])
 def test_a_full_disk_is_one_line_and_the_last_state_is_whole(tmp_path: Path, limit: int) -> None:
     """The system refuses to let a file grow, as a full disk does: the log's, or the state's."""
@@ -206,7 +206,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_whole(tmp_path: Path, lim
     assert run_stage(Toy(config), config) == 10
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="a file system that cannot be written")
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="runs on Linux, whose /sys nobody can write")
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.support.tiny_training import run_autoencoder, to_toml, write_photos
 

@@ -51,7 +51,7 @@ def run_with(root: Path, workers: int) -> tuple[Asking, Config]:
     return stage, config
 
 
-@pytest.mark.skipif(os.name != "posix", reason="niceness and process groups")
+@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX: niceness and process groups")
 def test_a_worker_stands_back_behind_the_step(tmp_path: Path) -> None:
     stage, _ = run_with(tmp_path, workers=2)
     assert len({pid for pid, *_ in stage.told}) == 2

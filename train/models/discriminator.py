@@ -193,22 +193,26 @@ class PriorDiscriminator(FeatureDiscriminator):
         return self._even(fake), self._even(real)
 
 
-def _of_pictures(network: Callable[[Path], FeatureNetwork]) -> Callable[[int, Path, Prior], Discriminator]:
+Build = Callable[[int, Path, Callable[[], Prior]], Discriminator]
+"""From the width, the folder of feature networks, and what gives the prior."""
+
+
+def _of_pictures(network: Callable[[Path], FeatureNetwork]) -> Build:
     return lambda channels, root, prior: PictureFeatureDiscriminator(network(root), channels)
 
 
-DISCRIMINATORS: dict[str, Callable[[int, Path, Prior], Discriminator]] = {
+DISCRIMINATORS: dict[str, Build] = {
     "unet": lambda channels, root, prior: UNetDiscriminator(channels),
     "lite0": _of_pictures(lambda root: load_efficientnet("lite0", root, smooth=True)),
     "vgg": _of_pictures(lambda root: load_hed_vgg(root, smooth=True, stages=HED_DEPTH)),
-    "prior": lambda channels, root, prior: PriorDiscriminator(prior, channels),
+    "prior": lambda channels, root, prior: PriorDiscriminator(prior(), channels),
 }
 """By the names that configurations use. "lite0": EfficientNet-Lite0; "vgg": VGG16 of the HED edge detector. Both with
 the smooth strides and pools of the losses, or the generator would paint what the published ones are blind to. "prior":
 the run's own generative flow."""
 
 
-def build_discriminator(name: str, channels: int, root: Path, prior: Prior) -> Discriminator:
+def build_discriminator(name: str, channels: int, root: Path, prior: Callable[[], Prior]) -> Discriminator:
     """A discriminator with fresh trained weights, by its configured name; feature networks are fetched into `root`.
 
     AlloSR2Error for another name, and for a prior that shows no features.

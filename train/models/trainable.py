@@ -62,6 +62,14 @@ class Trainable(nn.Module):
         with lora.scaled(self.network, 0.0):
             yield self.network
 
+    def frozen(self) -> nn.Module:
+        """The network as it was, to pass gradients through. AlloSR2Error where it is the trained one, with branches."""
+        if self.branched:
+            raise AlloSR2Error(
+                "adapter.rank: expected 0, a network trained whole; with branches there is no frozen one"
+            )
+        return self.copy
+
 
 BRANCHES = ("allosr2", "adapter")
 """Goes into the seed of the branches' random halves. Never changed, so that a run starts the same in every version."""

@@ -97,12 +97,8 @@ class SRStage(Stage):
             "adversarial": adversary.start,
         }
         if adversary.network:
-            if adversary.network == "prior" and self.velocity.branched:
-                raise AlloSR2Error("adversary.network: expected no 'prior' where adapter.rank is above 0")
-            original = self.velocity.network if self.velocity.branched else self.velocity.copy
-            prior = Prior(original, latent_channels(config), self.stage.atm_t)
             seed = derive_seed(config.run.seed, self.seed_name, "adversary")
-            self.adversary = SRAdversary(adversary, data_root, prior, seed)
+            self.adversary = SRAdversary(adversary, data_root, self._critic, seed)
         self.to(memory_format=torch.channels_last)
         self.validation = list(validation_pairs(config).values())
         self.grid_periods = grid_periods(self.validation)
@@ -192,6 +188,10 @@ class SRStage(Stage):
     def encode_lr(self, lr: Tensor) -> Tensor:
         """z_L of low-resolution pictures in [0, 1], by the encoder as it is trained."""
         return self.autoencoder.network.encode(bicubic_up(lr, SCALE).mul(2).sub(1)).float()
+
+    def _critic(self) -> Prior:
+        """The prior as a discriminator sees through it."""
+        return Prior(self.velocity.frozen(), latent_channels(self.config), self.stage.atm_t)
 
     def prior(self, z_t: Tensor, t: Tensor) -> Tensor:
         """The untouched prior's velocity; for use without gradients."""

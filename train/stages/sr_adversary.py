@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,12 @@ Both = tuple[Tensor, Tensor]
 class SRAdversary(Adversary):
     """A discriminator of the configured kind, with fresh weights that `seed` decides.
 
-    `root`: where the files of feature networks are.
+    `root`: where the files of feature networks are. `prior` is asked where the discriminator looks through it.
     """
 
     network: Discriminator
 
-    def __init__(self, config: AdversaryConfig, root: Path, prior: Prior, seed: int) -> None:
+    def __init__(self, config: AdversaryConfig, root: Path, prior: Callable[[], Prior], seed: int) -> None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             network = build_discriminator(config.network, config.channels, root, prior)

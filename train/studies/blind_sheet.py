@@ -25,7 +25,6 @@ from torch import Tensor
 
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
-from allosr2_core.image.read import load_image
 from allosr2_core.image.write import save_image
 
 from ..arguments import counting
@@ -34,7 +33,7 @@ from ..data.sources.photos import load_split
 from ..evaluate.crops import evenly, load_photos
 from ..evaluate.methods import OURS, load_method
 from ..loop.preview import tile_rows
-from .contact_sheet import CONTEXT, PEER, real_row, test_row
+from .contact_sheet import PEER, check_side, real_photos, real_row, test_row
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,8 @@ ROWS = 4
 LABEL = 40
 """Width of a row's number, px."""
 KEY, VOTES = "key.json", "votes.json"
+REAL = "real-lq/"
+"""Begins the names of real low-quality photographs."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,18 @@ def count(key: Mapping[str, Shown], votes: Mapping[str, str]) -> dict[str, bool]
 def read_count(folder: Path) -> dict[str, bool]:
     """`count` of a folder's key and votes."""
     try:
-        key, votes = (json.loads((folder / name).read_text()) for name in (KEY, VOTES))
-    except (OSError, ValueError) as error:
-        raise AlloSR2Error(f"expected {KEY} and {VOTES} in {folder}: {error}") from error
-    return count({row: Shown(**value) for row, value in key.items()}, votes)
+        key, votes = (dict(json.loads((folder / name).read_text())) for name in (KEY, VOTES))
+        shown = {row: Shown(**value) for row, value in key.items()}
+    except (OSError, ValueError, TypeError) as error:
+        raise AlloSR2Error(f"expected {KEY} and {VOTES} of `python -m train blind` in {folder}: {error}") from error
+    return count(shown, votes)
 
 
 def told(results: Mapping[str, Mapping[str, bool]]) -> list[str]:
     """The counts of folders in words, a line each, and in how many pairs all of them agree."""
     lines = []
     for name, kept in results.items():
-        real = [ours for picture, ours in kept.items() if picture.startswith("real-lq/")]
+        real = [ours for picture, ours in kept.items() if picture.startswith(REAL)]
         lines.append(
             f"{name}: ours kept in {sum(kept.values())} of {len(kept)}, real photographs {sum(real)} of {len(real)}"
         )
@@ -108,14 +110,16 @@ def _number(number: int, side: int) -> Tensor:
     return grey.float().div(255).expand(1, 3, side, LABEL)
 
 
-def make(root: Path, out: Path, checkpoint: Path | None, seed: int, crops: int, real: int, side: int) -> None:
-    """Write sheets, key and an empty ballot. Nothing is voted on here."""
+def make(root: Path, out: Path, checkpoint: Path | None, *, seed: int, crops: int, real: int, side: int) -> None:
+    """Write sheets, key and an empty ballot. AlloSR2Error where there is a ballot already: votes are not made twice."""
+    check_side(side)
+    if (out / VOTES).exists():
+        raise AlloSR2Error(f"expected a new folder; {out / VOTES} may have votes: choose another --out")
     methods = [load_method(name, root, checkpoint) for name in (OURS, PEER)]
     photos = [photo for photo in load_photos(load_split(root / "photos", "test")) if min(photo.hr.shape[-2:]) >= side]
     rows = {f"test/{photo.name}": test_row(photo, methods, side)[:3] for photo in evenly(photos, crops)}
-    for path in evenly(_large_enough(load_split(root / "photos", "real-lq"), side // SCALE), real):
-        lr_BCHW = load_image(path).rgb_HWC.permute(2, 0, 1)[None].float()
-        rows[f"real-lq/{path.name}"] = real_row(lr_BCHW, methods, side)[:3]
+    for name, lr in evenly(real_photos(load_split(root / "photos", "real-lq"), side // SCALE), real):
+        rows[f"{REAL}{name}"] = real_row(lr, methods, side)[:3]
     if not rows:
         raise AlloSR2Error(f"expected photographs of {side} px in {root / 'photos'}; run `python -m train photos`")
     pictures = list(rows)
@@ -132,11 +136,6 @@ def make(root: Path, out: Path, checkpoint: Path | None, seed: int, crops: int, 
     _write(out / KEY, {row: asdict(shown) for row, shown in key.items()})
     _write(out / VOTES, dict.fromkeys(key, ""))
     log.info("%s: %d pairs; fill in %s before %s is opened", out, len(lines), VOTES, KEY)
-
-
-def _large_enough(paths: Sequence[Path], smallest: int) -> list[Path]:
-    """Photographs of at least `smallest` px a side."""
-    return [path for path in paths if min(load_image(path).rgb_HWC.shape[:2]) >= smallest]
 
 
 def _write(path: Path, values: Mapping[str, object]) -> None:
@@ -159,16 +158,13 @@ def main(argv: list[str]) -> int:
         for line in told({folder.name: read_count(folder) for folder in arguments.count}):
             log.info("%s", line)
         return 0
-    side = arguments.side
-    if side % 32 or not 32 <= side <= CONTEXT * SCALE:
-        raise AlloSR2Error(f"expected a side that is a multiple of 32, up to {CONTEXT * SCALE}; got {side}")
     make(
         arguments.root,
         arguments.out,
         arguments.checkpoint,
-        arguments.seed,
-        arguments.crops,
-        arguments.real_lq,
-        side,
+        seed=arguments.seed,
+        crops=arguments.crops,
+        real=arguments.real_lq,
+        side=arguments.side,
     )
     return 0

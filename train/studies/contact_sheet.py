@@ -73,10 +73,16 @@ def _paths(photos: Path, split: str, *, free: bool) -> list[Path]:
     return [path for path in paths if _is_free(known.get(f"{split}/{path.name}", {}).get("license", ""))]
 
 
-def _real_photos(paths: Sequence[Path], smallest: int) -> list[Tensor]:
-    """Real low-quality photographs of at least `smallest` px a side, [1, 3, h, w] each."""
-    pictures = [load_image(path).rgb_HWC.permute(2, 0, 1)[None] for path in paths]
-    return [picture.float() for picture in pictures if min(picture.shape[-2:]) >= smallest]
+def real_photos(paths: Sequence[Path], smallest: int) -> list[tuple[str, Tensor]]:
+    """Names and pixels [1, 3, h, w] of the real low-quality photographs of at least `smallest` px a side."""
+    pictures = [(path.name, load_image(path).rgb_HWC.permute(2, 0, 1)[None].float()) for path in paths]
+    return [(name, picture) for name, picture in pictures if min(picture.shape[-2:]) >= smallest]
+
+
+def check_side(side: int) -> None:
+    """AlloSR2Error for a side of the shown pictures, px, that the inputs' pixels and their context do not fill."""
+    if side % 32 or not 32 <= side <= CONTEXT * SCALE:
+        raise AlloSR2Error(f"expected a side that is a multiple of 32, up to {CONTEXT * SCALE}; got {side}")
 
 
 def main(argv: list[str]) -> int:
@@ -91,13 +97,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--free", action="store_true", help="only CC0 and public domain")
     arguments = parser.parse_args(argv)
     side, root = arguments.side, arguments.root
-    if side % 32 or not 32 <= side <= CONTEXT * SCALE:
-        raise AlloSR2Error(f"expected a side that is a multiple of 32, up to {CONTEXT * SCALE}; got {side}")
+    check_side(side)
     methods = [load_method(name, root, arguments.checkpoint) for name in (PEER, OURS)]
     test, real_lq = (_paths(root / "photos", split, free=arguments.free) for split in ("test", "real-lq"))
     usable = [photo for photo in load_photos(test) if min(photo.hr.shape[-2:]) >= side]
     rows = [test_row(photo, methods, side) for photo in evenly(usable, arguments.crops)]
-    real = [real_row(lr, methods, side) for lr in evenly(_real_photos(real_lq, side // SCALE), arguments.real_lq)]
+    shown = evenly(real_photos(real_lq, side // SCALE), arguments.real_lq)
+    real = [real_row(lr, methods, side) for _, lr in shown]
     if not rows + real:
         wanted = f"of at least {side} px{' whose credits say CC0 or public domain' if arguments.free else ''}"
         command = "`python -m train photos` fetches them and their credits"
