@@ -1,6 +1,7 @@
 """`python -m train evaluate` end to end on a made-up split, with random networks instead of the published weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,41 @@ def test_our_checkpoint_runs_through_the_core_pipeline(root: Path, suite: Metric
 
     other = load_method("allosr2", tmp_path, path, UpscaleOptions(t=0.1))
     assert other.identity != ours.identity
+
+
+def test_ours_restores_at_four_times_the_input_or_at_the_size_of_the_result(
+    root: Path, suite: MetricSuite, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.safetensors"
+    save_small_checkpoint(path)
+    photo, options = load_photo(root / "photos" / "test" / "a.png"), UpscaleOptions(scale=2.0)
+    assert photo is not None
+    lr = low_resolution(photo, "mild", 2)
+    assert lr.shape[2:] == tuple(side // 2 for side in photo.hr.shape[2:])
+    names = ("bicubic", "allosr2", "allosr2-at-size")
+    methods = [load_method(name, tmp_path, path, options) for name in names]
+    assert len({method.identity for method in methods}) == 3
+    records = evaluation.evaluate([photo], ["mild"], methods, suite, ResultStore(None), factor=2)
+    assert [record.method for record in records[1:]] == list(names)
+    whole, own = (method.restore(lr) for method in methods[1:])
+    assert whole.shape == own.shape == photo.hr.shape and not torch.equal(whole, own)
+
+    checkpoint = load_checkpoint(path)
+    at_two = replace(checkpoint, config=replace(checkpoint.config, scale=2))
+    expected = Pipeline.from_checkpoint(at_two).upscale(lr.permute(0, 2, 3, 1), options)
+    assert torch.equal(own, expected.permute(0, 3, 1, 2))
+
+
+def test_command_measures_at_another_factor(
+    command: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "load_method", load_method)
+    options = ["--root", str(command), "--strength", "mild", "--json", "--factor", "1"]
+    assert evaluation.main([*options, "--methods", "bicubic"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["scale"] == 1 and figures["checkpoint"] is None
+    with pytest.raises(AlloSR2Error, match="bicubic, allosr2, allosr2-at-size at a factor of 1; got span"):
+        evaluation.main([*options, "--methods", "span"])
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

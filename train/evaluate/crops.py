@@ -1,8 +1,8 @@
 """The pictures `python -m train evaluate` measures on: the same crops and the same degradations on every machine.
 
 Crop: the centre of the photo, at most 512 x 512 px; a shorter side gives the largest multiple of 32 it holds. Photos
-that give less than 64 px on a side are left out and named in the report. Degradation: train/degradation.py at x4,
-seeded by the sha256 of "<file name>/<strength>", so neither the order, the subset nor Python's hash seed matters.
+that give less than 64 px on a side are left out and named in the report. Degradation: train/data/degradation.py, seeded
+by the sha256 of "<file name>/<strength>", so neither the order, the subset nor Python's hash seed matters.
 """
 
 import hashlib
@@ -73,10 +73,10 @@ def degradation_seed(name: str, strength: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{name}/{strength}".encode()).digest()[:8], "big") >> 1
 
 
-def low_resolution(photo: EvalPhoto, strength: Strength) -> Tensor:
-    """The degraded input of one photo at one strength: 1,3,H/4,W/4 in [0, 1], rounded to 8 bit."""
+def low_resolution(photo: EvalPhoto, strength: Strength, factor: int = SCALE) -> Tensor:
+    """The degraded input of one photo at one strength: 1,3,H/factor,W/factor in [0, 1], rounded to 8 bit."""
     generator = torch.Generator().manual_seed(degradation_seed(photo.name, strength))
-    return degrade(photo.hr, strength, generator, scale=SCALE).clamp(0.0, 1.0).mul(255.0).round().div(255.0)
+    return degrade(photo.hr, strength, generator, scale=factor).clamp(0.0, 1.0).mul(255.0).round().div(255.0)
 
 
 def evenly(items: Sequence[T], limit: int | None) -> list[T]:

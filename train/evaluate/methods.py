@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -26,12 +26,16 @@ from allosr2_core.pipeline import Pipeline
 from ..data.degradation import SCALE
 from ..downloads.wheels import SOURCES, sha256_of
 from ..metrics.suite import METRICS_VERSION
-from .peers import PEERS, load_peer
+from .peers import PEERS, enlarge, load_peer
 
 OURS = "allosr2"
 AT_SCALE = UpscaleOptions(scale=float(SCALE))
+AT_SIZE = "allosr2-at-size"
+"""Ours, but the network restores a picture of the result's own size, not one of four times the input."""
 METHODS = ("bicubic", OURS, *(name for name in PEERS if name != "bicubic"))
-Restore = Callable[[Tensor], Tensor]  # 1,3,h,w in [0, 1] -> 1,3,4h,4w in [0, 1]
+ANY_FACTOR = ("bicubic", OURS, AT_SIZE)
+"""The methods that do not always enlarge by 4."""
+Restore = Callable[[Tensor], Tensor]  # 1,3,h,w in [0, 1] -> 1,3,h*factor,w*factor in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -44,25 +48,36 @@ class Method:
 
 
 def load_method(name: str, root: Path, checkpoint: Path | None = None, options: UpscaleOptions = AT_SCALE) -> Method:
-    """A method by name; networks are built when they first run. checkpoint, options: of ours."""
-    if name == OURS:
-        return our_method(checkpoint, options)
+    """A method by name; networks are built when they first run. checkpoint: of ours.
+
+    options: of ours; their whole `scale` is everybody's factor. AlloSR2Error for a method that has another.
+    """
+    factor = int(options.scale or SCALE)
+    if factor != SCALE and name not in ANY_FACTOR:
+        raise AlloSR2Error(f"expected methods of {', '.join(ANY_FACTOR)} at a factor of {factor}; got {name}")
+    if name in (OURS, AT_SIZE):
+        return our_method(checkpoint, options, name)
+    if name == "bicubic":
+        return Method(name=name, identity=f"{name} {factor}", restore=lambda lr: enlarge(lr, factor).clamp(0.0, 1.0))
     source = PEERS.get(name)
     identity = f"{name} {SOURCES[source].sha256}" if source else name
     return Method(name=name, identity=identity, restore=_lazy(lambda: load_peer(name, root)))
 
 
-def our_method(checkpoint: Path | None = None, options: UpscaleOptions = AT_SCALE) -> Method:
-    """Our checkpoint through the same pipeline as `python -m allosr2_core upscale` and the nodes."""
+def our_method(checkpoint: Path | None = None, options: UpscaleOptions = AT_SCALE, name: str = OURS) -> Method:
+    """Our checkpoint through the same pipeline as `python -m allosr2_core upscale` and the nodes; or `AT_SIZE`."""
     path = checkpoint or embedded_path()
     if not path.is_file():
         raise AlloSR2Error(f"{path.name}: expected a checkpoint file at {path.parent}; there is none")
-    identity = f"ours {sha256_of(path)} {options} {core_digest()}"
-    return Method(name=OURS, identity=identity, restore=_lazy(lambda: _load_ours(path, options)))
+    identity = f"{name} {sha256_of(path)} {options} {core_digest()}"
+    return Method(name=name, identity=identity, restore=_lazy(lambda: _load_ours(path, options, name == AT_SIZE)))
 
 
-def _load_ours(path: Path, options: UpscaleOptions) -> Restore:
-    upscaler = Pipeline.from_checkpoint(load_checkpoint(path))
+def _load_ours(path: Path, options: UpscaleOptions, at_size: bool) -> Restore:
+    checkpoint = load_checkpoint(path)
+    if at_size:
+        checkpoint = replace(checkpoint, config=replace(checkpoint.config, scale=int(options.scale or SCALE)))
+    upscaler = Pipeline.from_checkpoint(checkpoint)
 
     def restore(lr_BCHW: Tensor) -> Tensor:
         image_BHWC = lr_BCHW.permute(0, 2, 3, 1)

@@ -31,10 +31,15 @@ PEERS: dict[str, str | None] = {
 Peer = Callable[[Tensor], Tensor]
 
 
-def bicubic_x4(lr_BCHW: Tensor) -> Tensor:
+def enlarge(lr_BCHW: Tensor, factor: int) -> Tensor:
     """Keys bicubic with a = -0.5, as in MATLAB and Pillow (torch uses that kernel when antialias is on)."""
-    size = (lr_BCHW.shape[2] * SCALE, lr_BCHW.shape[3] * SCALE)
+    size = (lr_BCHW.shape[2] * factor, lr_BCHW.shape[3] * factor)
     return F.interpolate(lr_BCHW, size=size, mode="bicubic", antialias=True)
+
+
+def bicubic_x4(lr_BCHW: Tensor) -> Tensor:
+    """`enlarge` by the peers' factor."""
+    return enlarge(lr_BCHW, SCALE)
 
 
 def _conv(width_in: int, width_out: int, kernel: int = 3) -> nn.Conv2d:

@@ -3,6 +3,7 @@
     python -m train evaluate --split test                          the full table (x4plus takes its time the first time)
     python -m train evaluate --strength real --limit 8 --methods bicubic,allosr2      a quick look
     python -m train evaluate --drawings text           made pictures instead, which no training saw either
+    python -m train evaluate --factor 2                inputs of half the size instead of a quarter
     python -m train evaluate --json > figures.json                 everything, down to single photos
     python -m train evaluate --out runs/eval                       table.md, figures.json and strips to look at
 
@@ -36,10 +37,13 @@ from ..downloads.wheels import sha256_of
 from ..metrics import MetricSuite, load_metric_suite, quantise
 from ..metrics.suite import METRICS_VERSION, Reference
 from .crops import CROP, SCALE, EvalPhoto, evenly, load_photos, low_resolution, tensor_digest
-from .methods import METHODS, OURS, Method, ResultStore, load_method
+from .methods import ANY_FACTOR, AT_SIZE, METHODS, OURS, Method, ResultStore, load_method
 from .report import REFERENCE, Record, report, table, without_nan
 
 log = logging.getLogger(__name__)
+
+FACTORS = (1, 2, 4)
+"""That results can be asked for."""
 
 
 def evaluate(
@@ -49,11 +53,13 @@ def evaluate(
     suite: MetricSuite,
     store: ResultStore,
     pictures: Path | None = None,
+    factor: int = SCALE,
 ) -> list[Record]:
     """Measure every method on every photo at every strength; also every reference crop by itself.
 
     Args:
         pictures: folder for one strip per photo and strength (methods in order, then the reference); None: none.
+        factor: how many times larger results are than the inputs; the methods' own.
     """
     records: list[Record] = []
     for photo in photos:
@@ -61,7 +67,7 @@ def evaluate(
         records.append(Record(photo.name, "", REFERENCE, suite.measure_alone(photo.hr), float("nan")))
         measured = _PhotoMeasurer(photo, suite, store)
         for strength in strengths:
-            lr = low_resolution(photo, strength)
+            lr = low_resolution(photo, strength, factor)
             strip: list[Tensor] = []
             for method in methods:
                 record, sr = measured.run(method, lr, strength, want_picture=pictures is not None)
@@ -130,7 +136,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", help="photos of this split (default: test)")
     parser.add_argument("--drawings", choices=KINDS, help="made pictures of this kind instead of photos")
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
-    parser.add_argument("--methods", type=choices(METHODS), default=METHODS, help=f"default: {','.join(METHODS)}")
+    parser.add_argument(
+        "--factor", type=int, choices=FACTORS, default=SCALE, help="size of results over that of inputs (default: 4)"
+    )
+    parser.add_argument(
+        "--methods",
+        type=choices((*METHODS, AT_SIZE)),
+        help=f"default: {','.join(METHODS)}; at other factors than 4: {','.join(ANY_FACTOR)}",
+    )
     parser.add_argument("--strength", type=choices(STRENGTHS), default=STRENGTHS, help=f"of {','.join(STRENGTHS)}")
     parser.add_argument(
         "--reduce", type=int, default=1, help="large photos are first made so many times smaller: soft ones turn sharp"
@@ -157,13 +170,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths = load_drawings(args.root / "drawings", args.split, args.drawings)
     else:
         paths = load_split(args.root / "photos", args.split)
-    options = options_of(args, scale=float(SCALE))
-    methods = [load_method(name, args.root, args.checkpoint, options) for name in args.methods]
+    options = options_of(args, scale=float(args.factor))
+    names = args.methods or (METHODS if args.factor == SCALE else ANY_FACTOR)
+    methods = [load_method(name, args.root, args.checkpoint, options) for name in names]
     store = ResultStore(args.root / "eval-cache")
     suite = load_metric_suite(args.root)
     pictures = args.out / "pictures" if args.out else None
     photos = load_photos(evenly(paths, args.limit), args.reduce)
-    records = evaluate(photos, args.strength, methods, suite, store, pictures)
+    records = evaluate(photos, args.strength, methods, suite, store, pictures, args.factor)
     used = {record.photo for record in records}
     context = {
         "split": args.split,
@@ -172,9 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "left_out": sorted({path.name for path in evenly(paths, args.limit)} - used),
         "crop": CROP,
         "reduce": args.reduce,
-        "scale": SCALE,
+        "scale": args.factor,
         "metrics_version": METRICS_VERSION,
-        "checkpoint": _describe(args.checkpoint) if OURS in args.methods else None,
+        "checkpoint": _describe(args.checkpoint) if {OURS, AT_SIZE} & set(names) else None,
         "settings": asdict(options),
     }
     figures = json.dumps(without_nan(report(records, context)), indent=1)
