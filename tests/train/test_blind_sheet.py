@@ -24,14 +24,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_photos(tmp_path, "real-lq", [(90, 70), (12, 60), (200, 150)])
 
     def method(name: str, root: Path, checkpoint: Path | None) -> Method:
-        return Method(name, name, lambda lr: bicubic_x4(lr) * 0 + (name == PEER))
+        return Method(name, name, lambda lr: bicubic_x4(lr) * 0 + (name != OURS))
 
     monkeypatch.setattr(blind, "load_method", method)
     return tmp_path / "data"
 
 
-def made(root: Path, out: Path, seed: int) -> Path:
-    arguments = ["--root", str(root), "--out", str(out), "--side", str(SIDE), "--seed", str(seed)]
+def made(root: Path, out: Path, seed: int, *options: str) -> Path:
+    arguments = ["--root", str(root), "--out", str(out), "--side", str(SIDE), "--seed", str(seed), *options]
     assert blind.main(arguments) == 0
     return out
 
@@ -56,6 +56,14 @@ def test_the_key_says_what_the_sheets_show(root: Path, tmp_path: Path) -> None:
         left, right = (ImageStat.Stat(cell).mean[0] for cell in cells[1:])
         assert (left, right) == ((0, 255) if shown["left"] == OURS else (255, 0))
         assert shown["right"] == (PEER if shown["left"] == OURS else OURS)
+
+
+def test_another_peer_is_counted_alike(root: Path, tmp_path: Path) -> None:
+    folder = made(root, tmp_path / "blind", 1, "--peer", "bicubic")
+    key = json.loads((folder / blind.KEY).read_text())
+    assert all({shown["left"], shown["right"]} == {OURS, "bicubic"} for shown in key.values())
+    vote(folder, "bicubic")
+    assert not any(blind.read_count(folder).values())
 
 
 def test_seeds_are_orders_of_the_same_pairs() -> None:

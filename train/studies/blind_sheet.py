@@ -1,6 +1,7 @@
-"""Pairs of pictures without names, ours and Real-ESRGAN x4plus's, to say of each which one would be kept.
+"""Pairs of pictures without names, ours and a peer's, to say of each which one would be kept.
 
     python -m train blind --out runs/blind-1 --seed 1    sheets of pairs, votes.json to fill in, key.json to leave shut
+    python -m train blind --peer realesrgan-x4fast       against another than Real-ESRGAN x4plus
     python -m train blind --count runs/blind-1 runs/blind-2    how the votes fell
 
 A row is its number, the input, and the two results, in an order that the seed decides, as it decides the order of the
@@ -32,6 +33,7 @@ from ..data.degradation import SCALE
 from ..data.sources.photos import load_split
 from ..evaluate.crops import evenly, load_photos
 from ..evaluate.methods import OURS, load_method
+from ..evaluate.peers import PEERS
 from ..loop.preview import tile_rows
 from .contact_sheet import PEER, check_side, real_photos, real_row, test_row
 
@@ -58,11 +60,11 @@ class Shown:
     """The methods."""
 
 
-def in_random_order(pictures: Sequence[str], seed: int) -> list[tuple[int, Shown]]:
+def in_random_order(pictures: Sequence[str], seed: int, peer: str = PEER) -> list[tuple[int, Shown]]:
     """The rows of a sheet: indices into `pictures`, and what is left and right."""
     draw, rows = np.random.default_rng(seed), list[tuple[int, Shown]]()
     for index in map(int, draw.permutation(len(pictures))):
-        left, right = (OURS, PEER) if draw.integers(2) else (PEER, OURS)
+        left, right = (OURS, peer) if draw.integers(2) else (peer, OURS)
         rows.append((index, Shown(pictures[index], left, right)))
     return rows
 
@@ -110,12 +112,14 @@ def _number(number: int, side: int) -> Tensor:
     return grey.float().div(255).expand(1, 3, side, LABEL)
 
 
-def make(root: Path, out: Path, checkpoint: Path | None, *, seed: int, crops: int, real: int, side: int) -> None:
+def make(
+    root: Path, out: Path, checkpoint: Path | None, *, seed: int, crops: int, real: int, side: int, peer: str = PEER
+) -> None:
     """Write sheets, key and an empty ballot. AlloSR2Error where there is a ballot already: votes are not made twice."""
     check_side(side)
     if (out / VOTES).exists():
         raise AlloSR2Error(f"expected a new folder; {out / VOTES} may have votes: choose another --out")
-    methods = [load_method(name, root, checkpoint) for name in (OURS, PEER)]
+    methods = [load_method(name, root, checkpoint) for name in (OURS, peer)]
     photos = [photo for photo in load_photos(load_split(root / "photos", "test")) if min(photo.hr.shape[-2:]) >= side]
     rows = {f"test/{photo.name}": test_row(photo, methods, side)[:3] for photo in evenly(photos, crops)}
     for name, lr in evenly(real_photos(load_split(root / "photos", "real-lq"), side // SCALE), real):
@@ -124,10 +128,10 @@ def make(root: Path, out: Path, checkpoint: Path | None, *, seed: int, crops: in
         raise AlloSR2Error(f"expected photographs of {side} px in {root / 'photos'}; run `python -m train photos`")
     pictures = list(rows)
     key, lines = dict[str, Shown](), list[list[Tensor]]()
-    for number, (index, shown) in enumerate(in_random_order(pictures, seed), start=1):
-        source, ours, peer = rows[pictures[index]]
+    for number, (index, shown) in enumerate(in_random_order(pictures, seed, peer), start=1):
+        source, ours, theirs = rows[pictures[index]]
         key[str(number)] = shown
-        pair = (ours, peer) if shown.left == OURS else (peer, ours)
+        pair = (ours, theirs) if shown.left == OURS else (theirs, ours)
         lines.append([_number(number, side), source, *pair])
     out.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(lines), ROWS):
@@ -146,6 +150,7 @@ def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train blind", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
+    parser.add_argument("--peer", choices=tuple(PEERS), default=PEER, help=f"default: {PEER}")
     parser.add_argument("--crops", type=counting, default=26, help="of test photographs")
     parser.add_argument("--real-lq", type=counting, default=14, help="real low-quality photographs")
     parser.add_argument("--side", type=int, default=256, help="of a picture, px, a multiple of 32")
@@ -166,5 +171,6 @@ def main(argv: list[str]) -> int:
         crops=arguments.crops,
         real=arguments.real_lq,
         side=arguments.side,
+        peer=arguments.peer,
     )
     return 0
