@@ -63,7 +63,17 @@ def test_another_peer_is_counted_alike(root: Path, tmp_path: Path) -> None:
     key = json.loads((folder / blind.KEY).read_text())
     assert all({shown["left"], shown["right"]} == {OURS, "bicubic"} for shown in key.values())
     vote(folder, "bicubic")
-    assert not any(blind.read_count(folder).values())
+    votes = blind.read_votes(folder)
+    assert votes.peer == "bicubic" and not any(votes.kept.values())
+
+
+def test_orders_agree_only_over_one_peer(root: Path, tmp_path: Path) -> None:
+    folders = {}
+    for name, peer, want in (("a", PEER, OURS), ("b", "bicubic", "bicubic"), ("c", PEER, OURS)):
+        folder = made(root, tmp_path / name, len(folders), "--peer", peer)
+        vote(folder, want)
+        folders[name] = blind.read_votes(folder)
+    assert blind.told(folders)[3:] == [f"the same picture kept in every order beside {PEER}: 5 of 5"]
 
 
 def test_seeds_are_orders_of_the_same_pairs() -> None:
@@ -83,13 +93,13 @@ def test_votes_are_counted_by_picture(
     folders = [made(root, tmp_path / name, seed) for name, seed in (("one", 1), ("two", 2))]
     vote(folders[0], OURS)
     vote(folders[1], PEER)
-    assert set(blind.read_count(folders[0]).values()) == {True}
+    assert set(blind.read_votes(folders[0]).kept.values()) == {True}
     with caplog.at_level(logging.INFO):
         assert blind.main(["--count", *map(str, folders)]) == 0
     assert [record.message for record in caplog.records][-3:] == [
-        "one: ours kept in 5 of 5, real photographs 2 of 2",
-        "two: ours kept in 0 of 5, real photographs 0 of 2",
-        "the same picture kept in every order: 0 of 5",
+        f"one: ours kept in 5 of 5 beside {PEER}, real photographs 2 of 2",
+        f"two: ours kept in 0 of 5 beside {PEER}, real photographs 0 of 2",
+        f"the same picture kept in every order beside {PEER}: 0 of 5",
     ]
 
 
@@ -104,6 +114,11 @@ def test_a_ballot_that_is_not_filled_in_is_refused(root: Path, tmp_path: Path) -
         (folder / blind.KEY).write_text(wrong)
         with pytest.raises(AlloSR2Error, match=f"expected {blind.KEY} and {blind.VOTES} of `python -m train blind` in"):
             blind.main(["--count", str(folder)])
+    shown = [{"picture": str(row), "left": OURS, "right": peer} for row, peer in ((1, PEER), (2, "bicubic"))]
+    (folder / blind.KEY).write_text(json.dumps({"1": shown[0], "2": shown[1]}))
+    (folder / blind.VOTES).write_text('{"1": "left", "2": "left"}')
+    with pytest.raises(AlloSR2Error, match=f"expected a key with one peer; got bicubic, {PEER}"):
+        blind.main(["--count", str(folder)])
     with pytest.raises(AlloSR2Error, match=f"expected {blind.KEY} and {blind.VOTES} of `python -m train blind` in"):
         blind.main(["--count", str(tmp_path)])
 

@@ -59,6 +59,20 @@ class Shown:
     right: str
     """The methods."""
 
+    @property
+    def peer(self) -> str:
+        """The method beside ours."""
+        return self.right if self.left == OURS else self.left
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The votes of a folder."""
+
+    peer: str
+    kept: dict[str, bool]
+    """Picture -> whether ours was kept."""
+
 
 def in_random_order(pictures: Sequence[str], seed: int, peer: str = PEER) -> list[tuple[int, Shown]]:
     """The rows of a sheet: indices into `pictures`, and what is left and right."""
@@ -69,17 +83,20 @@ def in_random_order(pictures: Sequence[str], seed: int, peer: str = PEER) -> lis
     return rows
 
 
-def count(key: Mapping[str, Shown], votes: Mapping[str, str]) -> dict[str, bool]:
-    """Picture -> whether ours was kept. AlloSR2Error unless every row has a vote for one of its sides."""
+def count(key: Mapping[str, Shown], votes: Mapping[str, str]) -> Votes:
+    """Whose picture was kept. AlloSR2Error unless every row has a vote for one of its sides, and one peer is shown."""
     if missing := sorted(set(key) ^ set(votes), key=str):
         raise AlloSR2Error(f"expected a vote for each row of the key; they differ in {', '.join(missing[:9])}")
     for row, side in votes.items():
         if side not in SIDES:
             raise AlloSR2Error(f"expected left or right for row {row}; got {side!r}")
-    return {shown.picture: getattr(shown, votes[row]) == OURS for row, shown in key.items()}
+    peers = sorted({shown.peer for shown in key.values()})
+    if len(peers) != 1:
+        raise AlloSR2Error(f"expected a key with one peer; got {', '.join(peers) or 'no row'}")
+    return Votes(peers[0], {shown.picture: getattr(shown, votes[row]) == OURS for row, shown in key.items()})
 
 
-def read_count(folder: Path) -> dict[str, bool]:
+def read_votes(folder: Path) -> Votes:
     """`count` of a folder's key and votes."""
     try:
         key, votes = (dict(json.loads((folder / name).read_text())) for name in (KEY, VOTES))
@@ -89,18 +106,21 @@ def read_count(folder: Path) -> dict[str, bool]:
     return count(shown, votes)
 
 
-def told(results: Mapping[str, Mapping[str, bool]]) -> list[str]:
-    """The counts of folders in words, a line each, and in how many pairs all of them agree."""
-    lines = []
-    for name, kept in results.items():
-        real = [ours for picture, ours in kept.items() if picture.startswith(REAL)]
+def told(folders: Mapping[str, Votes]) -> list[str]:
+    """The counts of folders in words, a line each; then for each peer seen in several, in how many pairs they agree."""
+    lines, orders = [], dict[str, list[dict[str, bool]]]()
+    for name, votes in folders.items():
+        real = [ours for picture, ours in votes.kept.items() if picture.startswith(REAL)]
         lines.append(
-            f"{name}: ours kept in {sum(kept.values())} of {len(kept)}, real photographs {sum(real)} of {len(real)}"
+            f"{name}: ours kept in {sum(votes.kept.values())} of {len(votes.kept)} beside {votes.peer}, "
+            f"real photographs {sum(real)} of {len(real)}"
         )
-    first = next(iter(results.values()))
-    if len(results) > 1:
-        same = sum(all(kept.get(picture) == ours for kept in results.values()) for picture, ours in first.items())
-        lines.append(f"the same picture kept in every order: {same} of {len(first)}")
+        orders.setdefault(votes.peer, []).append(votes.kept)
+    for peer, several in orders.items():
+        if len(several) > 1:
+            first = several[0]
+            same = sum(all(kept.get(picture) == ours for kept in several) for picture, ours in first.items())
+            lines.append(f"the same picture kept in every order beside {peer}: {same} of {len(first)}")
     return lines
 
 
@@ -160,7 +180,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--count", type=Path, nargs="+", metavar="FOLDER", help="folders whose votes are filled in")
     arguments = parser.parse_args(argv)
     if arguments.count:
-        for line in told({folder.name: read_count(folder) for folder in arguments.count}):
+        for line in told({folder.name: read_votes(folder) for folder in arguments.count}):
             log.info("%s", line)
         return 0
     make(
