@@ -71,10 +71,15 @@ def long_run(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX: signals of a process group")
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs on Linux: a process's children are read from /proc")
+@pytest.mark.parametrize("sent_to", ["group", "every process"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_command_ends_with_the_status_of_the_signal(long_run: Path, number: int, status: int) -> None:
-    """A signal to the whole group, as Ctrl-C and `timeout` send it: the data worker lives until the state is saved."""
+def test_the_command_ends_with_the_status_of_the_signal(long_run: Path, number: int, status: int, sent_to: str) -> None:
+    """As Ctrl-C and `timeout` signal, or as Slurm's scancel does: the data worker lives until the state is saved."""
     command = [sys.executable, "-m", "tests.support.stage_command", "autoencoder", "--config", str(long_run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -86,7 +91,13 @@ def test_the_command_ends_with_the_status_of_the_signal(long_run: Path, number: 
             said.append(line)
             if re.search(r"autoencoder 2/\d+", line):
                 break
-        os.killpg(running.pid, number)
+        if sent_to == "group":
+            os.killpg(running.pid, number)
+        else:
+            workers = children(running.pid)
+            assert workers
+            for pid in (*workers, running.pid):  # the worker first: the trainer may still be waiting for its crops
+                os.kill(pid, number)
         said += running.stderr.read().splitlines()
         assert running.wait(timeout=60) == status, "\n".join(said)
     (last,) = [line for line in said if "stopped at step" in line]

@@ -1,7 +1,10 @@
 """Data workers prepare crops beside the step: on one thread, behind it in the queue for a core, deaf to signals."""
 
+import multiprocessing
 import os
 import signal
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from tests.support.tiny_training import tiny_table
 from tests.support.toy_stage import Numbers, Toy, state_of
 from train.config import Config
 from train.config_file import from_table
-from train.loop.interrupts import WORKER_NICENESS
+from train.loop.interrupts import WORKER_NICENESS, begin_worker
 from train.loop.loop import run_stage
 
 
@@ -59,6 +62,27 @@ def test_a_worker_stands_back_behind_the_step(tmp_path: Path) -> None:
         assert pid != os.getpid() and group == pid  # a group of its own
         assert niceness == min(19, os.nice(0) + WORKER_NICENESS)
         assert threads == 1 and deaf
+
+
+def waiting(ready: Connection) -> None:
+    begin_worker(0)
+    ready.send(True)
+    while True:
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="runs on POSIX: signals")
+def test_a_worker_outlives_one_termination_and_not_two() -> None:
+    ready, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=waiting, args=(theirs,), daemon=True)
+    worker.start()
+    assert ready.recv()
+    worker.terminate()
+    worker.join(timeout=0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(timeout=20)
+    assert worker.exitcode == -signal.SIGTERM
 
 
 def test_without_workers_the_process_itself_prepares_them(tmp_path: Path) -> None:

@@ -66,9 +66,16 @@ class Interrupted:
 def begin_worker(worker: int) -> None:
     """What a data worker does first: it stands back behind the step, on its one thread (which torch sees to).
 
-    Ctrl-C and `timeout` signal every process of a group; the loop saves, so its workers must outlive it.
+    Ctrl-C and `timeout` signal every process of a group, Slurm's `scancel` and `pkill` every process there is; the loop
+    saves, so its workers must outlive it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.name == "posix":
+        signal.signal(signal.SIGTERM, _outlive)
         os.setsid()
         os.nice(WORKER_NICENESS)
+
+
+def _outlive(signum: int, frame: FrameType | None) -> None:
+    """Outlives one signal. The next ends the worker: torch and multiprocessing both send one to a worker that hangs."""
+    signal.signal(signum, signal.SIG_DFL)
