@@ -46,6 +46,7 @@ COMMANDS = {
     "snr": Command("is the predicted time right, and does it matter", ".studies.start_time"),
     "degradations": Command("a contact sheet of the inputs that training makes", ".studies.degradation_sheet"),
     "sheet": Command("a contact sheet of results to look at", ".studies.contact_sheet"),
+    "spectrum": Command("what methods add to a picture, by its fineness", ".studies.spectrum"),
     "blind": Command("pairs of results without names, to vote on", ".studies.blind_sheet"),
     "throughput": Command("how fast the SR stage trains, and where the time goes", ".studies.throughput"),
     "memory": Command("what an adapter on FLUX.1 takes, per GPU", ".studies.memory_plan"),

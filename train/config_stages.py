@@ -115,6 +115,11 @@ class SRStageConfig:
     sharpen: NotNegative
     """How much the photographs' detail is raised where it is not faint, in what results are compared with
     (`data.sharpened`); 0 = not."""
+    sharpen_sigma: Positive
+    """Standard deviation of the blur that detail is what stands out from, px. 2 raises what is fine; 8, as
+    Real-ESRGAN has it, the contrast of edges and shapes, too."""
+    sharpen_threshold: NotNegative
+    """Detail that is left alone, in levels of 255: noise in skies and shadows."""
     perceptual: tuple[str, ...]
     """Distances of the perceptual loss (train.perceptual.distances); they take turns step by step."""
     perceptual_from: CountOrNone

@@ -5,7 +5,7 @@ And keys that older configurations lack: they stand for what was done before the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COMMANDS = {
@@ -38,18 +38,29 @@ KEYS = (
 GONE = ("stages.sr.checker", "stages.sr.t_fixed", "stages.sr.start_noise")
 """Configuration keys for what only a comparison needs (`train.studies.ablate`), or nothing."""
 
-ADDED: dict[str, Any] = {"data.grey": 0.0}
+ADDED: dict[str, Any] = {
+    "data.grey": 0.0,
+    "stages.sr.sharpen_sigma": 2.0,
+    "stages.sr.sharpen_threshold": 4.0,
+}
 """Configuration keys that may be missing, and what they are then."""
 
 
 def completed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's table with the keys of `ADDED` that it lacks."""
+    """A configuration's table with the keys of `ADDED` that it lacks, where the table they belong into is there."""
     whole = dict(table)
     for path, value in ADDED.items():
-        name, key = path.split(".")
-        if isinstance(whole.get(name), Mapping):
-            whole[name] = {key: value} | dict(whole[name])
+        whole = _with(whole, path.split("."), value)
     return whole
+
+
+def _with(table: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+    """A table with a value at a path, unless there is one, or no table to hold it."""
+    first, *rest = path
+    if not rest:
+        return {first: value, **table}
+    inner = table.get(first)
+    return {**table, first: _with(inner, rest, value)} if isinstance(inner, Mapping) else dict(table)
 
 
 def settings(stored: Mapping[str, str]) -> dict[str, str]:

@@ -70,6 +70,8 @@ def tiny_table(root: Path, steps: int = 4) -> dict[str, Any]:
                 "decoder_lr": 0.5,
                 "head_lr": 1.0,
                 "sharpen": 0.5,
+                "sharpen_sigma": 2.0,
+                "sharpen_threshold": 4.0,
                 "perceptual": [],
                 "perceptual_from": 0,
                 "perceptual_crop": 0,

@@ -1,5 +1,6 @@
 """Training crops: a pure function of seed and index, of the promised size, and seldom flat."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,6 @@ from train.data.crops import (
     FLAT_SHARE,
     LUMA,
     MIN_DETAIL,
-    SHARPEN_SIGMA,
-    SHARPEN_THRESHOLD,
     PhotoCrops,
     bicubic_up,
     derive_seed,
@@ -374,18 +373,22 @@ def test_random_windows_are_the_same_place_of_both_pictures() -> None:
         assert random_window(x, x, side, torch.Generator())[0] is x
 
 
-def test_sharpening_raises_detail_and_nothing_else() -> None:
-    flat = torch.full((1, 3, 32, 40), 0.3)
-    assert torch.allclose(sharpened(flat, 0.5), flat, atol=1e-6)
-    wave = 0.4 * torch.sin(torch.arange(64.0) * 1.2).expand(1, 3, 64, 64)
-    passed = float(torch.exp(torch.tensor(-0.5 * (1.2 * SHARPEN_SIGMA) ** 2)))  # what the Gaussian leaves of the wave
-    inner = (..., slice(16, -16), slice(16, -16))
-    gain = ((sharpened(wave, 0.5) - wave) / (0.5 * (1 - passed) * wave))[inner][wave[inner].abs() > 0.1]
+@pytest.mark.parametrize(("sigma", "threshold", "omega"), [(2.0, 4.0, 1.2), (8.0, 10.0, 0.3)])
+def test_sharpening_raises_detail_and_nothing_else(sigma: float, threshold: float, omega: float) -> None:
+    def of(x: Tensor, amount: float = 0.5) -> Tensor:
+        return sharpened(x, amount, sigma, threshold)
+
+    flat = torch.full((1, 3, 64, 72), 0.3)
+    assert torch.allclose(of(flat), flat, atol=1e-6)
+    wave = 0.4 * torch.sin(torch.arange(160.0) * omega).expand(1, 3, 160, 160)
+    passed = math.exp(-0.5 * (omega * sigma) ** 2)  # what the Gaussian leaves of the wave
+    inner = (..., slice(50, -50), slice(50, -50))
+    gain = ((of(wave) - wave) / (0.5 * (1 - passed) * wave))[inner][wave[inner].abs() > 0.1]
     assert 0.8 < gain.min() <= gain.max() < 1.01  # the mask has gaps where the wave passes through zero
-    faint = wave * (0.9 * 2 * SHARPEN_THRESHOLD / 0.4)
-    assert torch.equal(sharpened(faint, 0.5), faint)  # noise stays as it is
-    assert sharpened(wave * 2.4, 2.0).abs().max() == 1.0  # clamped
-    assert sharpened(wave, 0.0) is wave
+    faint = wave * (0.9 * 2 * threshold / 255 / 0.4)
+    assert torch.equal(of(faint), faint)  # noise stays as it is
+    assert of(wave * 2.4, 2.0).abs().max() == 1.0  # clamped
+    assert of(wave, 0.0) is wave
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = sharpened(wave, 0.5)
-    assert torch.equal(mixed, sharpened(wave, 0.5))
+        mixed = of(wave)
+    assert torch.equal(mixed, of(wave))

@@ -44,6 +44,23 @@ def test_a_key_that_is_gone_is_named(tmp_path: Path, old: str) -> None:
         from_table(Config, table, "x.toml")
 
 
+@pytest.mark.parametrize(("path", "value"), former_names.ADDED.items())
+def test_a_key_that_older_files_lack_stands_for_what_was_done(tmp_path: Path, path: str, value: object) -> None:
+    table = tiny_table(tmp_path)
+    *parents, last = path.split(".")
+    inner = table
+    for parent in parents:
+        inner = inner[parent]
+    inner.pop(last, None)
+    read = from_table(Config, table, "x.toml")
+    for part in (*parents, last):
+        read = getattr(read, part)
+    assert read == value
+    del table[parents[0]]
+    with pytest.raises(AlloSR2Error, match=parents[0]):  # a table is not made up for a key
+        from_table(Config, table, "x.toml")
+
+
 def test_new_names_are_those_of_the_configuration(tmp_path: Path) -> None:
     """Every key that an old one is called must exist."""
     config = dataclasses.asdict(from_table(Config, tiny_table(tmp_path), "x.toml"))

@@ -29,10 +29,6 @@ FLAT_SHARE = 0.15
 TRIES = 8
 LUMA = (0.299, 0.587, 0.114)
 """Red, green and blue in grey (ITU-R BT.601)."""
-SHARPEN_SIGMA = 2.0
-"""Standard deviation of the blur of `sharpened`, px."""
-SHARPEN_THRESHOLD = 4 / 255
-"""Detail that `sharpened` leaves alone, of the range of a picture: noise in skies and shadows."""
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -46,24 +42,24 @@ def bicubic_up(lr: Tensor, scale: int) -> Tensor:
     return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def sharpened(x: Tensor, amount: float) -> Tensor:
-    """Unsharp mask on [B, 3, H, W] in [-1, 1]: x + amount * mask * (x - x blurred by a Gaussian of SHARPEN_SIGMA px).
+def sharpened(x: Tensor, amount: float, sigma: float, threshold: float) -> Tensor:
+    """Unsharp mask on [B, 3, H, W] in [-1, 1]: x + amount * mask * (x - x blurred by a Gaussian of sigma px).
 
     What a network cannot know it answers with a mean, which is soft; a reference that is too sharp by as much makes up
-    for it. The mask, blurred too, is 1 where the detail is above SHARPEN_THRESHOLD: raised noise would be learnt as
-    grain. Source: Wang et al. 2021, Real-ESRGAN, section 3.3, whose Gaussian is wider. Clamped to [-1, 1].
+    for it. The mask, blurred too, is 1 where the detail is above the threshold, in levels of 255: raised noise would be
+    learnt as grain. Source: Wang et al. 2021, Real-ESRGAN, section 3.3. Clamped to [-1, 1].
     """
     if not amount:
         return x
-    size = 2 * math.ceil(3 * SHARPEN_SIGMA) + 1
-    kernel = gaussian_kernel(size, SHARPEN_SIGMA, SHARPEN_SIGMA, theta=0.0, beta=1.0, plateau=False).to(x)
+    size = 2 * math.ceil(3 * sigma) + 1
+    kernel = gaussian_kernel(size, sigma, sigma, theta=0.0, beta=1.0, plateau=False).to(x)
 
     def blurred(y: Tensor) -> Tensor:
         return filter2d(y.flatten(0, 1)[None], kernel)[0].view(y.shape)
 
     with torch.autocast(x.device.type, enabled=False):  # a blur in bf16 would leave steps in smooth areas
         fine = x - blurred(x)
-        mask = blurred((fine.abs().mean(dim=1, keepdim=True) > 2 * SHARPEN_THRESHOLD).to(x))
+        mask = blurred((fine.abs().mean(dim=1, keepdim=True) > 2 * threshold / 255).to(x))
     return (x + amount * mask * fine).clamp(-1, 1)
 
 

@@ -8,10 +8,12 @@ the reference, and METRICS_VERSION.
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 import allosr2_core
@@ -25,7 +27,9 @@ from allosr2_core.pipeline import Pipeline
 
 from ..data.degradation import SCALE
 from ..downloads.wheels import SOURCES, sha256_of
+from ..metrics import quantise
 from ..metrics.suite import METRICS_VERSION
+from .crops import tensor_digest
 from .peers import PEERS, load_peer
 
 OURS = "allosr2"
@@ -114,6 +118,25 @@ class ResultStore:
     def measured_key(restored_key: str, hr_digest: str) -> str:
         """Of the metric values of a restored picture against a reference."""
         return hashlib.sha256(f"metrics {METRICS_VERSION}\n{restored_key}\n{hr_digest}".encode()).hexdigest()
+
+    def restored(self, method: Method, lr_BCHW: Tensor, shape: torch.Size) -> tuple[Tensor, dict[str, float]]:
+        """A method's picture, rounded to 8 bit, and {"seconds": it took}: stored, or made and stored.
+
+        AlloSR2Error where it has another shape than the reference's.
+        """
+        key = self.restored_key(method, tensor_digest(lr_BCHW))
+        made, picture = self.load(key), self.load_picture(key)
+        if made is None or picture is None:
+            started = time.perf_counter()
+            picture = quantise(method.restore(lr_BCHW))
+            made = {"seconds": time.perf_counter() - started}
+            if picture.shape != shape:
+                raise AlloSR2Error(
+                    f"{method.name}: expected a picture of shape {tuple(shape)}, got {tuple(picture.shape)}"
+                )
+            self.save_picture(key, picture)
+            self.save(key, made)
+        return picture, made
 
     def load(self, key: str) -> dict[str, float] | None:
         """Stored values, None when there are none."""

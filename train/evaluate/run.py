@@ -16,7 +16,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,12 +29,12 @@ from allosr2_core.errors import AlloSR2Error
 from allosr2_core.image.write import save_image
 from allosr2_core.options import OPTIONS
 
-from ..arguments import counting
+from ..arguments import choices, counting
 from ..data.degradation import STRENGTHS, Strength
 from ..data.drawings.folder import KINDS, load_drawings
 from ..data.sources.photos import load_split
 from ..downloads.wheels import sha256_of
-from ..metrics import MetricSuite, load_metric_suite, quantise
+from ..metrics import MetricSuite, load_metric_suite
 from ..metrics.suite import METRICS_VERSION, Reference
 from .crops import CROP, SCALE, EvalPhoto, evenly, load_photos, low_resolution, tensor_digest
 from .methods import ANY_FACTOR, AT_SIZE, METHODS, OURS, Method, ResultStore, load_method
@@ -92,16 +92,7 @@ class _PhotoMeasurer:
         made, values = self.store.load(made_key), self.store.load(measured_key)
         sr = None
         if made is None or values is None or want_picture:
-            sr = self.store.load_picture(made_key)
-            if made is None or sr is None:
-                started = time.perf_counter()
-                sr = quantise(method.restore(lr))
-                made = {"seconds": time.perf_counter() - started}
-                if sr.shape != self.photo.hr.shape:
-                    expected = tuple(self.photo.hr.shape)
-                    raise AlloSR2Error(f"{method.name}: expected a picture of shape {expected}, got {tuple(sr.shape)}")
-                self.store.save_picture(made_key, sr)
-                self.store.save(made_key, made)
+            sr, made = self.store.restored(method, lr, self.photo.hr.shape)
             if values is None:
                 values = self._measure(sr)
                 self.store.save(measured_key, values)
@@ -116,19 +107,6 @@ class _PhotoMeasurer:
 def _save_strip(path: Path, pictures: Sequence[Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(path, torch.cat(list(pictures), dim=3)[0].permute(1, 2, 0))
-
-
-def choices(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Parser of a comma-separated list of known names."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in text.split(",") if name.strip())
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise argparse.ArgumentTypeError(f"expected a comma-separated list of {', '.join(known)}; got {text!r}")
-        return names
-
-    return parse
 
 
 def _parser() -> argparse.ArgumentParser:

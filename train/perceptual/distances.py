@@ -1,10 +1,12 @@
 """The perceptual distances that the SR stage is trained with, by name. What evaluation measures is in train.metrics.
 
 "alex_l2" and "vgg_l2" are ST-LPIPS on networks that pool by root mean square (`networks.STLPIPS`); "texture_*" compare
-means and covariances of features in the form of DISTS; "lite0_smooth" blurs before every stride; "hed_smooth" is VGG16
-of an edge detector, pooling by root mean square. Evaluation's ST-LPIPS and VGG-DISTS have the weights of "vgg_l2", its
-HED-DISTS those of "hed_smooth", with the published pooling. "st_lpips_alex" and "efficientnet_lite0" are the published
-networks, kept for comparisons: trained against them, a network paints dots and checkerboards.
+means and covariances of features in the form of DISTS; "vgg_features" compares VGG16 of "vgg_l2" position by position
+without scaling each to length one, so that strong edges count most; "lite0_smooth" blurs before every stride;
+"hed_smooth" is VGG16 of an edge detector, pooling by root mean square. Evaluation's ST-LPIPS and VGG-DISTS have the
+weights of "vgg_l2", its HED-DISTS those of "hed_smooth", with the published pooling. "st_lpips_alex" and
+"efficientnet_lite0" are the published networks, kept for comparisons: trained against them, a network paints dots and
+checkerboards.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ DISTANCES: dict[str, tuple[str, Callable[[FeatureNetwork], Callable[[Maps, Maps]
     "alex_l2": ("alex_l2", _own),
     "texture_alex_l2": ("alex_l2", lambda _: texture_distance),
     "vgg_l2": ("vgg_l2", _own),
+    "vgg_features": ("vgg_l2", lambda _: feature_distance),
     "texture_vgg_l2": ("vgg_l2", lambda _: texture_distance),
     "lite0_smooth": ("lite0_smooth", lambda _: feature_distance),
     "hed_smooth": ("hed_smooth", lambda _: feature_distance),

@@ -121,7 +121,7 @@ class SRStage(Stage):
         hr = batch["hr"].mul(2).sub(1).to(memory_format=torch.channels_last)
         with torch.no_grad():
             z_hr = self.encode_hr(hr)
-            target = sharpened(hr, stage.sharpen)
+            target = sharpened(hr, stage.sharpen, stage.sharpen_sigma, stage.sharpen_threshold)
             z_target = self.encode_hr(target) if stage.sharpen else z_hr  # where the SR flow ends
         z_lr = self.encode_lr(batch["lr"])
 

@@ -26,11 +26,10 @@ from allosr2_core.files import write_atomically
 from allosr2_core.pipeline import Backend, Pipeline, encode, finish, prepare, step
 from allosr2_core.start_time import estimate_t
 
-from ..arguments import counting
+from ..arguments import choices, counting
 from ..data.degradation import SCALE, STRENGTHS
 from ..data.sources.photos import load_split
 from ..evaluate.crops import evenly, load_photos, low_resolution
-from ..evaluate.run import choices
 from ..metrics import psnr_y, quantise
 from ..perceptual.networks import load_st_lpips
 
