@@ -172,4 +172,4 @@ def test_pictures_are_made_only_for_a_configuration_that_trains_on_them(
     shipped = {
         path.stem for path in CONFIGS.glob("*.toml") if command.trains_on(load_config(path), Path("data/drawings"))
     }
-    assert shipped == {"mini_adversarial"}
+    assert shipped == {"mini_adversarial", "mini_contrast"}
