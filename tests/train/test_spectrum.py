@@ -65,6 +65,12 @@ def test_other_shapes_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]
         band_spectrum(*(torch.zeros(shape) for shape in shapes))
 
 
+def test_a_split_without_usable_photographs_is_refused(tmp_path: Path) -> None:
+    write_photos(tmp_path, "test", [(40, 100)])
+    with pytest.raises(AlloSR2Error, match="expected photographs of 64 px or more in test; there are none"):
+        study.main(["--root", str(tmp_path / "data"), "--methods", "bicubic"])
+
+
 def test_the_command_tables_methods_by_strength(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

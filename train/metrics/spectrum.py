@@ -1,4 +1,4 @@
-"""How much of a photograph's detail a result has, and how much of what it has is the photograph's, octave by octave.
+"""How much of a photograph's detail a result has, and how much of what it has is the photograph's, band by band.
 
 Distances in features weigh both together, and prefer a mesh to nothing. Here they are apart: energy that does not
 correlate with the photograph is made up, and a bump of it between bands that have less is a pattern.

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from allosr2_core.errors import AlloSR2Error
+
 from ..arguments import choices, counting
 from ..data.degradation import STRENGTHS
 from ..data.sources.photos import load_split
-from ..evaluate.crops import evenly, load_photos, low_resolution
+from ..evaluate.crops import CROP_MINIMUM, evenly, load_photos, low_resolution
 from ..evaluate.methods import METHODS, ResultStore, load_method
 from ..metrics.spectrum import EDGES, BandSpectrum, band_spectrum
 
@@ -51,6 +53,8 @@ def main(argv: list[str]) -> int:
     methods = [load_method(name, args.root, args.checkpoint) for name in args.methods]
     store = ResultStore(args.root / "eval-cache")
     photos = list(load_photos(evenly(load_split(args.root / "photos", args.split), args.limit), args.reduce))
+    if not photos:
+        raise AlloSR2Error(f"expected photographs of {CROP_MINIMUM} px or more in {args.split}; there are none")
     lines = header()
     for strength in args.strength:
         inputs = [low_resolution(photo, strength) for photo in photos]
