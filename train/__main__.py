@@ -44,6 +44,7 @@ COMMANDS = {
     "evaluate": Command("figures against the peers", ".evaluate.run"),
     "ablate": Command("train and compare variants of the method", ".studies.ablate"),
     "snr": Command("is the predicted time right, and does it matter", ".studies.start_time"),
+    "trajectory": Command("is the path straight, and the flow still the generative one", ".studies.trajectory"),
     "degradations": Command("a contact sheet of the inputs that training makes", ".studies.degradation_sheet"),
     "sheet": Command("a contact sheet of results to look at", ".studies.contact_sheet"),
     "spectrum": Command("what methods add to a picture, by its fineness", ".studies.spectrum"),

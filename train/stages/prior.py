@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from allosr2_core.errors import AlloSR2Error
-from allosr2_core.flow import interpolate, x0_from_velocity
+from allosr2_core.flow import VelocityFn, interpolate, x0_from_velocity
 from allosr2_core.losses.fatc import anchor
 
 from ..config import Config
@@ -22,7 +23,7 @@ VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 @torch.no_grad()
-def flow_matching_error(velocity: nn.Module, latents: list[Tensor], seed: int = 0) -> float:
+def flow_matching_error(velocity: VelocityFn, latents: Sequence[Tensor], seed: int = 0) -> float:
     """Mean anchor loss over fixed times and noise: how good a generative flow this still is (prior drift)."""
     rng = torch.Generator().manual_seed(seed)
     errors = []
