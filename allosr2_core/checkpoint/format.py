@@ -203,7 +203,7 @@ def write_checkpoint(
     """Write named tensors as a checkpoint, atomically (temporary file, fsync, rename).
 
     Raises AlloSR2Error, and leaves an older file as it was, when the tensors are not those the configuration asks for
-    or are not finite in `dtype`.
+    or are not finite in `dtype`, or the metadata is more than a reader takes (`parse_json`).
     """
     path = Path(path)
     stored = {k: v.detach().to("cpu", dtype).contiguous() for k, v in tensors.items()}
@@ -222,6 +222,7 @@ def write_checkpoint(
         "modelspec.license": license,
         "license": license,
     }
+    _parse_metadata(metadata, path.name)  # what could not be read is not written
     write_safetensors(path, stored, metadata)
 
 

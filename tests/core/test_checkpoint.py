@@ -24,6 +24,7 @@ from allosr2_core.checkpoint.format import (
     save_checkpoint,
 )
 from allosr2_core.errors import AlloSR2Error
+from allosr2_core.foreign_json import MOST_CHARACTERS
 from allosr2_core.networks.patch_autoencoder import PatchAutoencoder, PatchAutoencoderParams
 from allosr2_core.networks.registry import build_network
 from allosr2_core.snr import SNRHead, SNRHeadParams
@@ -41,8 +42,8 @@ class Parts:
     encoder: nn.Module
     snr_head: SNRHead
 
-    def save(self, path: Path, **options: Any) -> None:
-        training = {"steps": 7, "note": "größer"}
+    def save(self, path: Path, training: dict[str, Any] | None = None, **options: Any) -> None:
+        training = training or {"steps": 7, "note": "größer"}
         modules = {k: v for k, v in vars(self).items() if k != "config"}
         save_checkpoint(path, self.config, training, **modules, **options)
 
@@ -108,6 +109,18 @@ def test_round_trip_in_fp16_is_rounded_once(parts: Parts, tmp_path: Path) -> Non
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
         assert file.metadata()["license"] == file.metadata()["modelspec.license"] == "Apache-2.0"
+
+
+def test_a_record_that_could_not_be_read_is_not_written(parts: Parts, tmp_path: Path) -> None:
+    parts.save(tmp_path / "a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+    for training, message in (
+        ({"note": "x" * MOST_CHARACTERS}, "expected JSON of at most"),
+        ({"loss": float("nan")}, "finite"),
+    ):
+        with pytest.raises(AlloSR2Error, match=rf"a\.safetensors: allosr2\.training: .*{message}"):
+            parts.save(tmp_path / "a.safetensors", training=training)
+    assert (tmp_path / "a.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.0])

@@ -23,10 +23,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_photos(tmp_path, "test", [(96, 128), (130, 100), (100, 100)])
     write_photos(tmp_path, "real-lq", [(90, 70), (12, 60), (200, 150)])
 
-    def method(name: str, root: Path, checkpoint: Path | None) -> Method:
+    def method(name: str, root: Path, checkpoint: Path | None = None) -> Method:
         return Method(name, name, lambda lr: bicubic_x4(lr) * 0 + (name != OURS))
 
     monkeypatch.setattr(blind, "load_method", method)
+    monkeypatch.setattr(blind, "our_method", lambda checkpoint: method(f"ours at {checkpoint}", tmp_path))
     return tmp_path / "data"
 
 
@@ -65,6 +66,17 @@ def test_another_peer_is_counted_alike(root: Path, tmp_path: Path) -> None:
     vote(folder, "bicubic")
     votes = blind.read_votes(folder)
     assert votes.peer == "bicubic" and not any(votes.kept.values())
+
+
+def test_another_checkpoint_stands_beside_ours_by_its_name(root: Path, tmp_path: Path) -> None:
+    folder = made(root, tmp_path / "blind", 1, "--against", str(tmp_path / "older.safetensors"))
+    key = json.loads((folder / blind.KEY).read_text())
+    assert all({shown["left"], shown["right"]} == {OURS, "older"} for shown in key.values())
+    vote(folder, OURS)
+    votes = blind.read_votes(folder)
+    assert votes.peer == "older" and all(votes.kept.values())
+    with pytest.raises(AlloSR2Error, match="expected a file of another name than allosr2"):
+        made(root, tmp_path / "same", 1, "--against", str(tmp_path / f"{OURS}.safetensors"))
 
 
 def test_orders_agree_only_over_one_peer(root: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from ..loop.state import STATE, has_state, load_export, load_state, stage_folder
 from ..models.build import autoencoder_spec, build_snr_head, network_spec
 from ..models.trainable import Trainable, trainable_networks
 from ..stages.registry import STAGES
+from .history import told_once
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def training_record(config: Config, folder: Path) -> dict[str, object]:
     for part, key in (("run", "dir"), ("data", "root"), ("data", "cache"), ("data", "sources")):
         del settings[part][key]  # folders of this machine are nobody's business
     record = {"config": settings, "stages": stages, "commit": _commit(), "data": "train split of train/photos.json"}
-    return record | ({"continues": continues} if continues else {})
+    return told_once(record | ({"continues": continues} if continues else {}))
 
 
 def _commit() -> str:

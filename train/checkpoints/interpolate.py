@@ -20,11 +20,13 @@ from safetensors import safe_open
 from allosr2_core.checkpoint.format import FLOW, VAE, Checkpoint, load_checkpoint, write_checkpoint
 from allosr2_core.errors import AlloSR2Error
 
+from .history import told_once
+
 log = logging.getLogger(__name__)
 
 
 def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
-    """(1 - weight) first + weight second, the calibrated t* included; the record of both trainings is kept.
+    """(1 - weight) first + weight second, the calibrated t* included; both trainings' records are kept (`told_once`).
 
     The size of the crops they were trained on may differ: the smaller one is stated.
 
@@ -48,7 +50,7 @@ def mix(first: Checkpoint, second: Checkpoint, weight: float) -> Checkpoint:
             raise AlloSR2Error(f"expected checkpoints of one prior and autoencoder; {name} differs")
         tensors[name] = torch.lerp(a, b, weight)
     record = {"mixed": [{"weight": w, **one.training} for w, one in ((1.0 - weight, first), (weight, second))]}
-    return Checkpoint(config, record, tensors)
+    return Checkpoint(config, told_once(record), tensors)
 
 
 def write_from(out: Path, checkpoint: Checkpoint, sources: Sequence[Path]) -> None:

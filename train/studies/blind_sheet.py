@@ -2,6 +2,7 @@
 
     python -m train blind --out runs/blind-1 --seed 1    sheets of pairs, votes.json to fill in, key.json to leave shut
     python -m train blind --peer realesrgan-x4fast       against another than Real-ESRGAN x4plus
+    python -m train blind --against older.safetensors    against another checkpoint of ours, named as its file
     python -m train blind --count runs/blind-1 runs/blind-2    how the votes fell
 
 A row is its number, the input, and the two results, in an order that the seed decides, as it decides the order of the
@@ -16,7 +17,7 @@ import argparse
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from ..arguments import counting
 from ..data.degradation import SCALE
 from ..data.sources.photos import load_split
 from ..evaluate.crops import evenly, load_photos
-from ..evaluate.methods import OURS, load_method
+from ..evaluate.methods import OURS, Method, load_method, our_method
 from ..evaluate.peers import PEERS
 from ..loop.preview import tile_rows
 from .contact_sheet import PEER, check_side, real_photos, real_row, test_row
@@ -124,6 +125,15 @@ def told(folders: Mapping[str, Votes]) -> list[str]:
     return lines
 
 
+def another(checkpoint: Path) -> Method:
+    """Another checkpoint as the peer, by its file's name. AlloSR2Error for the name that is ours."""
+    if checkpoint.stem == OURS:
+        raise AlloSR2Error(
+            f"expected a file of another name than {OURS}, which stands for the checkpoint that is judged"
+        )
+    return replace(our_method(checkpoint), name=checkpoint.stem)
+
+
 def _number(number: int, side: int) -> Tensor:
     """A row's number on white, [1, 3, side, LABEL]."""
     label = Image.new("L", (LABEL, side), 255)
@@ -132,14 +142,12 @@ def _number(number: int, side: int) -> Tensor:
     return grey.float().div(255).expand(1, 3, side, LABEL)
 
 
-def make(
-    root: Path, out: Path, checkpoint: Path | None, *, seed: int, crops: int, real: int, side: int, peer: str = PEER
-) -> None:
+def make(root: Path, out: Path, ours: Method, peer: Method, *, seed: int, crops: int, real: int, side: int) -> None:
     """Write sheets, key and an empty ballot. AlloSR2Error where there is a ballot already: votes are not made twice."""
     check_side(side)
     if (out / VOTES).exists():
         raise AlloSR2Error(f"expected a new folder; {out / VOTES} may have votes: choose another --out")
-    methods = [load_method(name, root, checkpoint) for name in (OURS, peer)]
+    methods = [ours, peer]
     photos = [photo for photo in load_photos(load_split(root / "photos", "test")) if min(photo.hr.shape[-2:]) >= side]
     rows = {f"test/{photo.name}": test_row(photo, methods, side)[:3] for photo in evenly(photos, crops)}
     for name, lr in evenly(real_photos(load_split(root / "photos", "real-lq"), side // SCALE), real):
@@ -148,10 +156,10 @@ def make(
         raise AlloSR2Error(f"expected photographs of {side} px in {root / 'photos'}; run `python -m train photos`")
     pictures = list(rows)
     key, lines = dict[str, Shown](), list[list[Tensor]]()
-    for number, (index, shown) in enumerate(in_random_order(pictures, seed, peer), start=1):
-        source, ours, theirs = rows[pictures[index]]
+    for number, (index, shown) in enumerate(in_random_order(pictures, seed, peer.name), start=1):
+        source, first, second = rows[pictures[index]]
         key[str(number)] = shown
-        pair = (ours, theirs) if shown.left == OURS else (theirs, ours)
+        pair = (first, second) if shown.left == OURS else (second, first)
         lines.append([_number(number, side), source, *pair])
     out.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(lines), ROWS):
@@ -170,7 +178,9 @@ def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m train blind", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded checkpoint")
-    parser.add_argument("--peer", choices=tuple(PEERS), default=PEER, help=f"default: {PEER}")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--peer", choices=tuple(PEERS), default=PEER, help=f"default: {PEER}")
+    other.add_argument("--against", type=Path, metavar="FILE", help="another checkpoint of ours instead of a peer")
     parser.add_argument("--crops", type=counting, default=26, help="of test photographs")
     parser.add_argument("--real-lq", type=counting, default=14, help="real low-quality photographs")
     parser.add_argument("--side", type=int, default=256, help="of a picture, px, a multiple of 32")
@@ -186,11 +196,11 @@ def main(argv: list[str]) -> int:
     make(
         arguments.root,
         arguments.out,
-        arguments.checkpoint,
+        load_method(OURS, arguments.root, arguments.checkpoint),
+        another(arguments.against) if arguments.against else load_method(arguments.peer, arguments.root),
         seed=arguments.seed,
         crops=arguments.crops,
         real=arguments.real_lq,
         side=arguments.side,
-        peer=arguments.peer,
     )
     return 0
