@@ -13,20 +13,12 @@ from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.flow import t_from_rho
 from allosr2_core.options import UpscaleOptions
 from allosr2_core.pipeline import Pipeline
-from tests.support.small_checkpoint import save_small_checkpoint
 from tests.support.tiny_training import MeanDistance, write_photos
 from train.__main__ import main
 from train.data.degradation import degrade
 from train.metrics import psnr_y, quantise
 from train.studies import start_time as snr
 from train.studies.start_time import Measurement, measure_pair, share_of_photos, table
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("snr") / "small.safetensors"
-    save_small_checkpoint(path)
-    return path
 
 
 def picture() -> Tensor:

@@ -11,22 +11,15 @@ from allosr2_core.checkpoint.format import load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import sr_velocity, t_from_rho
 from allosr2_core.options import UpscaleOptions
-from allosr2_core.pipeline import Backend, Pipeline, encode, prepare
+from allosr2_core.pipeline import Backend, Pipeline
 from allosr2_core.snr import paired_rho
-from tests.support.small_checkpoint import save_small_checkpoint
 from tests.support.tiny_training import MeanDistance, write_photos
 from train.__main__ import main
 from train.data.degradation import degrade
 from train.metrics import psnr_y, quantise
 from train.studies import trajectory
+from train.studies.start_time import encode_pair
 from train.studies.trajectory import STEPS, Measurement, header, measure, row
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("trajectory") / "small.safetensors"
-    save_small_checkpoint(path)
-    return path
 
 
 @pytest.fixture
@@ -57,9 +50,7 @@ def test_the_true_velocity_is_straight_and_one_that_grows_with_time_is_not(
     upscaler, base = parts(checkpoint)
     lr, hr = pair
     config = upscaler.config
-    target = prepare(lr.permute(0, 2, 3, 1), config, scale=4)
-    z_lr = encode(upscaler.backend, config, target.layout, target.window())
-    z_hr = encode(base, config, target.layout, target.layout.window(hr.permute(0, 2, 3, 1)))
+    _, z_lr, z_hr = encode_pair(upscaler, base, lr, hr)
     t = config.clamp_t(t_from_rho(paired_rho(z_lr, z_hr)))
     u = sr_velocity(z_hr, z_lr, t, config.init)
 

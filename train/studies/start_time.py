@@ -23,6 +23,7 @@ from torch import Tensor
 from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.files import write_atomically
+from allosr2_core.finish import Target
 from allosr2_core.pipeline import Backend, Pipeline, encode, finish, prepare, step
 from allosr2_core.start_time import estimate_t
 
@@ -59,6 +60,14 @@ Distance = Callable[[Tensor], Tensor]
 """Of a result from its photograph."""
 
 
+def encode_pair(upscaler: Pipeline, base: Backend, lr: Tensor, hr: Tensor) -> tuple[Target, Tensor, Tensor]:
+    """What the result will be put into, z_L and z_H of a pair, [1, 3, H, W] in [0, 1]; `base` as in `measure_pair`."""
+    target = prepare(lr.permute(0, 2, 3, 1), upscaler.config, scale=SCALE)
+    truth = target.layout.window(hr.permute(0, 2, 3, 1))
+    z_lr = encode(upscaler.backend, upscaler.config, target.layout, target.window())
+    return target, z_lr, encode(base, upscaler.config, target.layout, truth)
+
+
 @torch.inference_mode()
 def measure_pair(
     upscaler: Pipeline, base: Backend, lr: Tensor, hr: Tensor, distance: Distance, factors: Sequence[float]
@@ -68,9 +77,7 @@ def measure_pair(
     lr, hr: [1, 3, H, W] in [0, 1]. `base`: the backend whose encoder is the untuned one; z_H is its, as in training.
     """
     config = upscaler.config
-    target = prepare(lr.permute(0, 2, 3, 1), config, scale=SCALE)
-    layout, truth = target.layout, target.layout.window(hr.permute(0, 2, 3, 1))
-    z_lr, z_hr = encode(upscaler.backend, config, layout, target.window()), encode(base, config, layout, truth)
+    target, z_lr, z_hr = encode_pair(upscaler, base, lr, hr)
     estimates = {method: estimate_t(z_lr, config, upscaler.head, method, z_hr=z_hr) for method in METHODS}
     starts = {method: estimate.t for method, estimate in estimates.items()}
     starts |= {f"x{factor:g}": config.clamp_t(estimates["paired"].t * factor) for factor in factors}

@@ -25,17 +25,17 @@ from allosr2_core.checkpoint.format import embedded_path, load_checkpoint
 from allosr2_core.errors import AlloSR2Error
 from allosr2_core.flow import euler, start_state
 from allosr2_core.losses.fatc import curvature
-from allosr2_core.pipeline import Backend, Pipeline, encode, finish, prepare
+from allosr2_core.pipeline import Backend, Pipeline, finish
 from allosr2_core.start_time import estimate_t
 
 from ..arguments import choices, counting
-from ..data.degradation import SCALE, STRENGTHS
+from ..data.degradation import STRENGTHS
 from ..data.sources.photos import load_split
 from ..evaluate.crops import CROP_MINIMUM, evenly, load_photos, low_resolution
 from ..metrics import psnr_y, quantise
 from ..perceptual.networks import load_st_lpips
 from ..stages.prior import flow_matching_error
-from .start_time import Distance
+from .start_time import Distance, encode_pair
 
 log = logging.getLogger(__name__)
 STEPS = (1, 2, 4)
@@ -60,9 +60,7 @@ def measure(
     lr, hr: [1, 3, H, W] in [0, 1]. `base`: the backend whose encoder is the untuned one; z_H is its, as in training.
     """
     config, velocity = upscaler.config, upscaler.backend.velocity
-    target = prepare(lr.permute(0, 2, 3, 1), config, scale=SCALE)
-    layout, truth = target.layout, target.layout.window(hr.permute(0, 2, 3, 1))
-    z_lr, z_hr = encode(upscaler.backend, config, layout, target.window()), encode(base, config, layout, truth)
+    target, z_lr, z_hr = encode_pair(upscaler, base, lr, hr)
     t = estimate_t(z_lr, config, upscaler.head, "predicted").t
     psnr, st_lpips = {}, {}
     for steps in STEPS:
